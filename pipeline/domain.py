@@ -1,0 +1,341 @@
+"""The frozen values that the parts hand to each other.
+
+Pages are those of the original document, counted from 1, and ranges include both ends, unless a
+docstring says otherwise. Sizes are bytes, times are seconds or ISO 8601 in UTC, money is US dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How bad a risk is, worst first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 for critical up to 3 for low: sorts the worst first."""
+        return list(Severity).index(self)
+
+
+class QuoteCheck(StrEnum):
+    """Whether a quote stands where the model says."""
+
+    VERIFIED = "verified"
+    PAGE_CORRECTED = "page_corrected"
+    ALTERED = "altered"
+    NOT_FOUND = "not_found"
+    NOT_CHECKABLE = "not_checkable"
+
+
+class FailureClass(StrEnum):
+    """Why a request brought no answer; decides what happens next."""
+
+    TRANSIENT = "transient"  # tried again, in this run and the next
+    TOO_LARGE = "too_large"  # the chunk is halved
+    DOCUMENT = "document"  # halved until the bad page stands alone
+    ACCOUNT = "account"  # the run stops; no document is to blame
+    REFUSAL = "refusal"  # final for the chunk
+    OURS = "ours"  # the API says that our request is wrong; final for the chunk
+
+
+class DocumentStatus(StrEnum):
+    """How much of a document is answered."""
+
+    DONE = "done"  # every page
+    PARTIAL = "partial"  # some pages, or none yet and none that failed for good
+    FAILED = "failed"  # no page, and there is a reason
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PageRange:
+    """A run of pages, counted from 1, both ends included.
+
+    Raises:
+        ValueError: the range is empty or begins before page 1.
+    """
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.last:
+            raise ValueError(f"not a page range: {self.first}-{self.last}")
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file that the scanner found.
+
+    ``path`` is relative to the source folder in POSIX form; bytes that are not UTF-8 stand in it as
+    lone surrogates (PEP 383), so that ``os.fsencode`` gives the name on disk back.
+    ``sha256`` is None when the file could not be read; then ``problem`` says why.
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    sha256: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one distinct sequence of bytes turned out to be.
+
+    ``pages`` is None when the bytes could not be opened; then ``problem`` says why. ``encrypted``
+    files open with an empty password and are sent decrypted.
+    """
+
+    sha256: str
+    size_bytes: int
+    pages: int | None
+    encrypted: bool = False
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A range of pages of one content, sent as one request. ``id`` is the key of its paid answer."""
+
+    id: str
+    content: str
+    pages: PageRange
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """One text-only request that turns the chunk summaries of a content into one.
+
+    ``summaries`` are in page order.
+    """
+
+    id: str
+    content: str
+    summaries: tuple[tuple[PageRange, str], ...]
+
+
+Task = Chunk | Synthesis
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request as the API billed them; cache tokens are not part of ``input_tokens``."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """How one request went on the wire. ``status`` is None when no response began."""
+
+    status: int | None = None
+    request_id: str | None = None
+    latency_s: float = 0.0
+    model: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that fits what was asked for.
+
+    ``result`` is the JSON object as the model gave it; its pages count inside the chunk, from 1.
+    """
+
+    result: Mapping[str, Any]
+    exchange: Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that brought no answer, and why.
+
+    ``retry_after_s`` is what the server asked for. ``exchange`` is None when nothing was sent.
+    ``output_refused``: the endpoint did not take ``output_config``; asking in words may work.
+    """
+
+    kind: FailureClass
+    reason: str
+    exchange: Exchange | None = None
+    retry_after_s: float | None = None
+    output_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The cut chunk is too large for one request; nothing was sent. Its halves take its place."""
+
+    reason: str
+
+
+Outcome = Answer | Failure | Split
+
+
+class ChunkState(StrEnum):
+    """What the ledger knows of a chunk."""
+
+    OPEN = "open"  # not answered yet and not to blame: never sent, cut off, or the account's trouble
+    ANSWERED = "answered"  # the answer is on disk
+    FAILED = "failed"
+    SPLIT = "split"  # its two halves stand for it
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    """A chunk as the ledger has it. ``result`` is there when ``state`` is ANSWERED."""
+
+    state: ChunkState
+    failure: FailureClass | None = None
+    reason: str | None = None
+    attempts: int = 0
+    request_id: str | None = None
+    result: Mapping[str, Any] | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDate:
+    """A date that matters, as written in the document."""
+
+    date: str
+    meaning: str
+    page: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """One thing to watch. ``page`` is None when the model named a page that does not exist.
+
+    ``quote_check`` is None as long as the quote was not looked for.
+    """
+
+    title: str
+    category: str
+    severity: Severity
+    page: int | None
+    quote: str
+    explanation: str
+    recommendation: str
+    quote_check: QuoteCheck | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """One chunk of one document, as the report shows it."""
+
+    id: str
+    pages: PageRange
+    status: ChunkState
+    attempts: int
+    reason: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentResult:
+    """What is known of one document after merging its chunks.
+
+    ``pages`` is None when the file could not be opened. ``missing_pages`` are the pages without an
+    answer. ``summary_note`` says why the summary is only the joined chunk summaries, where that is so.
+    ``unchanged``: the run sent nothing for it.
+    """
+
+    path: str
+    sha256: str | None
+    size_bytes: int
+    pages: int | None
+    status: DocumentStatus
+    reason: str | None
+    missing_pages: tuple[PageRange, ...]
+    summary: str
+    summary_note: str | None
+    document_type: str
+    parties: tuple[str, ...]
+    key_dates: tuple[KeyDate, ...]
+    risks: tuple[Risk, ...]
+    chunks: tuple[ChunkResult, ...]
+    unchanged: bool
+
+    @property
+    def pages_covered(self) -> int:
+        return (self.pages or 0) - sum(len(r) for r in self.missing_pages)
+
+
+class RunStatus(StrEnum):
+    """How a run ended; RUNNING in the ledger of a dead process means that it was killed."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"  # every page of every document is answered
+    INCOMPLETE = "incomplete"  # finished, but some documents are partial or failed
+    STOPPED = "stopped"  # ended before its work was done: interrupted, account, budget, API down
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run. Times are ISO 8601 in UTC. ``stopped_because`` is the one line for a STOPPED run."""
+
+    id: str
+    started_at: str
+    finished_at: str
+    status: RunStatus
+    exit_code: int
+    endpoint: str
+    model: str
+    version: str
+    stopped_because: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a run's requests came to. None means that a price is unknown, never that it was free.
+
+    ``retries`` are the requests that were not their chunk's first; ``retry_cost_usd`` is their cost.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    chunks_recovered: int = 0
+    usage: Usage = Usage()
+    cost_usd: float | None = 0.0
+    retry_cost_usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Everything that the reports show; each renderer is a pure function of it.
+
+    ``documents`` are sorted by path.
+    """
+
+    job: str
+    title: str
+    run: RunInfo
+    spending: Spending
+    documents: tuple[DocumentResult, ...]
+    reads_with_rules: bool  # the built-in rules read the documents, not a model
