@@ -284,6 +284,7 @@ class DocumentResult:
 
     @property
     def pages_covered(self) -> int:
+        """How many pages are answered."""
         return (self.pages or 0) - sum(len(r) for r in self.missing_pages)
 
 
@@ -339,3 +340,10 @@ class RunResult:
     spending: Spending
     documents: tuple[DocumentResult, ...]
     reads_with_rules: bool  # the built-in rules read the documents, not a model
+
+
+RULES_MODEL = "offline-rules-1"
+"""The model name of answers that the built-in rules gave, so that they never pass for a model's.
+
+Raise the number when the rules change: answers of older rules are then asked for again.
+"""

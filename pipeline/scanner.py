@@ -1,0 +1,150 @@
+"""Which files there are, and which of them changed. Reads and hashes; never writes to the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wcmatch import glob
+
+from pipeline.domain import SourceFile
+from pipeline.errors import SettingsError
+from pipeline.text import printable
+
+_PATTERN_FLAGS = glob.GLOBSTAR | glob.IGNORECASE | glob.DOTGLOB | glob.BRACE
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """``files`` sorted by path; ``links_left_out`` counts the links that were not followed."""
+
+    files: tuple[SourceFile, ...]
+    links_left_out: int
+
+
+def scan(
+    folder: Path,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    follow_links: bool,
+    known: Mapping[str, SourceFile],
+) -> Scan:
+    """Find the files below ``folder`` that match, and hash those that changed.
+
+    Patterns are globs on the path relative to ``folder``, case-insensitive, ``**`` crossing folders.
+    Hidden files and folders and the temporary files of editors and browsers never match. A file whose
+    size and mtime are those in ``known`` keeps the hash that is known. What cannot be read, a folder
+    too, is in the result with its problem.
+
+    Raises:
+        SettingsError: ``folder`` is not a folder that can be read.
+    """
+    wanted, unwanted = _matcher(include), _matcher(exclude)
+    files: list[SourceFile] = []
+    links_left_out = 0
+    for found in _walk(os.fsencode(folder), follow_links):
+        if found.problem is not None:
+            files.append(SourceFile(found.path, 0, 0, None, found.problem))
+        elif not wanted(found.path) or unwanted(found.path):
+            continue
+        elif found.is_link and not follow_links:
+            links_left_out += 1
+        else:
+            files.append(_looked_at(found, known.get(found.path)))
+    return Scan(tuple(sorted(files, key=lambda file: file.path)), links_left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file, or a folder that could not be read (then ``problem`` says why)."""
+
+    path: str
+    full_path: bytes
+    is_link: bool
+    problem: str | None = None
+
+
+def _walk(folder: bytes, follow_links: bool) -> Iterator[_Found]:
+    """Every visible file below ``folder``; a folder that links make reachable twice is entered once."""
+    try:
+        entered = {_identity(folder)}
+        os.scandir(folder).close()
+    except OSError as error:
+        raise SettingsError(
+            f"the source folder {printable(os.fsdecode(folder))} cannot be read: {error.strerror}"
+        ) from None
+    waiting = [(folder, "")]
+    while waiting:
+        current, prefix = waiting.pop()
+        try:
+            with os.scandir(current) as listing:
+                entries = [entry for entry in listing if not _is_left_alone(entry.name)]
+        except OSError as error:
+            yield _Found(prefix, current, False, f"the folder cannot be read: {error.strerror}")
+            continue
+        for entry in entries:
+            path = prefix + os.fsdecode(entry.name)
+            is_link = entry.is_symlink()
+            if not _is_folder(entry, follow_links):
+                yield _Found(path, entry.path, is_link)
+            elif not follow_links:  # a real folder: only links can lead round in circles
+                waiting.append((entry.path, path + "/"))
+            elif (identity := _identity(entry.path)) not in entered:
+                entered.add(identity)
+                waiting.append((entry.path, path + "/"))
+
+
+def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_links)
+    except OSError:  # a link that leads in a circle is no folder; as a file it gets its reason
+        return False
+
+
+def _identity(folder: bytes) -> tuple[int, int]:
+    facts = os.stat(folder)  # noqa: PTH116 - Path would not take a name of bytes
+    return facts.st_dev, facts.st_ino
+
+
+def _is_left_alone(name: bytes) -> bool:
+    """Hidden (also ``.~lock.x.pdf#``), Office's ``~$x``, and what is still being written or downloaded."""
+    return name.startswith((b".", b"~$")) or name.lower().endswith(
+        (b".tmp", b".part", b".partial", b".crdownload", b"~")
+    )
+
+
+def _looked_at(found: _Found, known: SourceFile | None) -> SourceFile:
+    try:
+        facts = os.stat(found.full_path)  # noqa: PTH116
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for ever
+            return SourceFile(found.path, 0, 0, None, "not a regular file")
+        if known and known.sha256 and (known.size_bytes, known.mtime_ns) == (facts.st_size, facts.st_mtime_ns):
+            return known
+        return _hashed(found)
+    except OSError as error:
+        return SourceFile(found.path, 0, 0, None, f"the file cannot be read: {error.strerror}")
+
+
+def _hashed(found: _Found) -> SourceFile:
+    with open(found.full_path, "rb") as file:  # noqa: PTH123
+        before = os.fstat(file.fileno())
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        return SourceFile(
+            found.path, after.st_size, 0, None, "the file was being written while it was read; the next run tries again"
+        )
+    return SourceFile(found.path, after.st_size, after.st_mtime_ns, sha256)
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str], object]:
+    """Whether a path matches one of the globs; none of no globs."""
+    if not patterns:
+        return lambda path: None
+    regexes, _ = glob.translate(list(patterns), flags=_PATTERN_FLAGS)
+    return re.compile("|".join(regexes)).fullmatch
