@@ -176,8 +176,10 @@ class Answer:
 class Failure:
     """A request that brought no answer, and why.
 
-    ``retry_after_s`` is what the server asked for. ``exchange`` is None when nothing was sent.
-    ``output_refused``: the endpoint did not take ``output_config``; asking in words may work.
+    ``exchange`` is None when nothing was sent. ``retry_after_s`` is what the server asked for, infinite
+    when no wait in this run would help. ``output_refused``: the endpoint did not take ``output_config``;
+    asking in words may work. ``retries_first``: so many tries on the same bytes come before what the
+    class calls for. ``slow_down``: the server gets too much, from all workers together.
     """
 
     kind: FailureClass
@@ -185,6 +187,8 @@ class Failure:
     exchange: Exchange | None = None
     retry_after_s: float | None = None
     output_refused: bool = False
+    retries_first: int = 0
+    slow_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)

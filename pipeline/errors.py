@@ -4,10 +4,8 @@
 
     PipelineError                 carries the exit code and a message that says what to do next
     ├── SettingsError             4   the job file, the folder or a missing key
-    ├── AccountError              5   the API refuses the account
     ├── LockedError               6   another run of this job is under way
-    ├── LedgerError               8   the ledger is damaged or from a newer version
-    └── Interrupted             130   ^C or SIGTERM before anything was sent
+    └── LedgerError               8   the ledger is damaged or from a newer version
 """
 
 from __future__ import annotations
@@ -43,12 +41,6 @@ class SettingsError(PipelineError):
     exit_code = ExitCode.SETTINGS
 
 
-class AccountError(PipelineError):
-    """The API refuses the key, the account or the model."""
-
-    exit_code = ExitCode.ACCOUNT
-
-
 class LockedError(PipelineError):
     """Another run holds the lock of this job's ledger."""
 
@@ -59,9 +51,3 @@ class LedgerError(PipelineError):
     """The ledger cannot be read, or was written by a newer version."""
 
     exit_code = ExitCode.LEDGER
-
-
-class Interrupted(PipelineError):
-    """The user stopped the run before any chunk was in flight."""
-
-    exit_code = ExitCode.INTERRUPTED

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import pypdf
 from pypdf import PdfReader, PdfWriter, apply_configuration
 from pypdf.errors import FileNotDecryptedError
 
@@ -25,6 +26,9 @@ from pipeline.domain import PageRange
 from pipeline.text import shortened
 
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings are about files, not about the run
+
+READER = f"pypdf {pypdf.__version__}"
+"""What decides whether a file can be opened: another version may open what this one could not."""
 
 # pypdf refuses single streams over 75 MB; a raw scan may be larger and is copied, never decoded.
 _LARGEST_STREAM_BYTES = 300_000_000

@@ -29,7 +29,12 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def encodable(text: str) -> str:
+    """``text`` with ``?`` for half of a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def shortened(text: str, limit: int) -> str:
     """``text`` on one line in at most ``limit`` characters, the cut marked by an ellipsis."""
-    line = " ".join(text.split())
+    line = " ".join(encodable(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,182 @@
+"""Chunk answers merged into one result per document: pages of the original, duplicates gone, gaps named. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.domain import (
+    ChunkRecord,
+    ChunkResult,
+    ChunkState,
+    Content,
+    DocumentResult,
+    DocumentStatus,
+    FailureClass,
+    KeyDate,
+    PageRange,
+    Risk,
+    Severity,
+    SourceFile,
+)
+from pipeline.planner import PlannedChunk
+
+_REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that is known of one file.
+
+    ``content`` is None when the file could not be read. The records of ``chunks`` have their results.
+    ``synthesis`` is the record of the request that joins the summaries; None when none is wanted.
+    ``unchanged``: this run sent nothing for it.
+    """
+
+    file: SourceFile
+    content: Content | None
+    chunks: tuple[PlannedChunk, ...]
+    synthesis: ChunkRecord | None
+    unchanged: bool
+
+
+def merge(reading: Reading) -> DocumentResult:
+    """One document's result. It is done only when every page is answered."""
+    file, content, chunks = reading.file, reading.content, reading.chunks
+    problem = file.problem or (content.problem if content else None)
+    pages = content.pages if content else None
+    answered = [planned for planned in chunks if planned.record.state is ChunkState.ANSWERED]
+    missing = _missing(pages or 0, answered)
+    results = [(planned.chunk.pages, planned.record.result or {}) for planned in answered]
+    summary, note = _summary(results, reading.synthesis)
+    return DocumentResult(
+        path=file.path,
+        sha256=file.sha256,
+        size_bytes=file.size_bytes,
+        pages=pages,
+        status=_status(problem, chunks, answered, missing),
+        reason=problem or ("not opened yet" if content is None else _reason(chunks)),
+        missing_pages=missing,
+        summary=summary,
+        summary_note=note,
+        document_type=next((r["document_type"] for _, r in results if r["document_type"]), ""),
+        parties=_parties(results),
+        key_dates=_key_dates(results),
+        risks=_risks(results),
+        chunks=tuple(
+            ChunkResult(
+                planned.chunk.id,
+                planned.chunk.pages,
+                planned.record.state,
+                planned.record.attempts,
+                planned.record.reason,
+                planned.record.request_id,
+            )
+            for planned in chunks
+        ),
+        unchanged=reading.unchanged,
+    )
+
+
+def _status(
+    problem: str | None,
+    chunks: Sequence[PlannedChunk],
+    answered: Sequence[PlannedChunk],
+    missing: tuple[PageRange, ...],
+) -> DocumentStatus:
+    if problem is not None or (not answered and any(p.record.state is ChunkState.FAILED for p in chunks)):
+        return DocumentStatus.FAILED
+    return DocumentStatus.PARTIAL if missing or not chunks else DocumentStatus.DONE
+
+
+def _missing(pages: int, answered: Iterable[PlannedChunk]) -> tuple[PageRange, ...]:
+    covered = {page for planned in answered for page in range(planned.chunk.pages.first, planned.chunk.pages.last + 1)}
+    missing: list[PageRange] = []
+    for page in range(1, pages + 1):
+        if page in covered:
+            continue
+        if missing and missing[-1].last == page - 1:
+            missing[-1] = PageRange(missing[-1].first, page)
+        else:
+            missing.append(PageRange(page, page))
+    return tuple(missing)
+
+
+def _reason(chunks: Sequence[PlannedChunk]) -> str | None:
+    reasons = []
+    for planned in chunks:
+        record, pages = planned.record, planned.chunk.pages
+        where = f"page{'s' if len(pages) > 1 else ''} {pages}"
+        if record.state is ChunkState.FAILED:
+            again = " (the next run tries again)" if record.failure is FailureClass.TRANSIENT else ""
+            reasons.append(f"{where}: {record.reason}{again}")
+        elif record.state is ChunkState.OPEN:
+            reasons.append(f"{where}: not answered yet")
+    if not reasons:
+        return None
+    more = len(reasons) - _REASONS_SHOWN
+    return "; ".join(reasons[:_REASONS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+_Results = Sequence[tuple[PageRange, Mapping[str, Any]]]
+
+
+def _summary(results: _Results, synthesis: ChunkRecord | None) -> tuple[str, str | None]:
+    """The summary, and why it is only the summaries of the parts, where that is so."""
+    if synthesis is not None and synthesis.result is not None:
+        return synthesis.result["summary"], None
+    if len(results) < 2:
+        return "".join(result["summary"] for _, result in results), None
+    joined = "\n\n".join(f"Pages {pages}: {result['summary']}" for pages, result in results)
+    if synthesis is None or synthesis.state is ChunkState.OPEN:
+        return joined, None
+    return joined, f"The summaries of the parts could not be turned into one: {synthesis.reason}"
+
+
+def _original_page(page: int | None, pages: PageRange) -> int | None:
+    """The page of the original for a page counted within the chunk; a page that is not there is unknown."""
+    return pages.first + page - 1 if page is not None and 1 <= page <= len(pages) else None
+
+
+def _parties(results: _Results) -> tuple[str, ...]:
+    seen = {party.casefold(): party for _, result in reversed(results) for party in reversed(result["parties"])}
+    return tuple(dict.fromkeys(seen[p.casefold()] for _, result in results for p in result["parties"]))
+
+
+def _key_dates(results: _Results) -> tuple[KeyDate, ...]:
+    dates = (
+        KeyDate(item["date"], item["meaning"], _original_page(item["page"], pages))
+        for pages, result in results
+        for item in result["key_dates"]
+    )
+    return tuple(dict.fromkeys(dates))
+
+
+def _risks(results: _Results) -> tuple[Risk, ...]:
+    """Worst first, then by page; what two chunks report of the same words on the same page is one risk."""
+    kept: dict[object, Risk] = {}
+    for risk in _reported(results):
+        key = risk.page, risk.category.casefold(), _squashed(risk.quote) or _squashed(risk.title)
+        if key not in kept or risk.severity.rank < kept[key].severity.rank:
+            kept[key] = risk
+    unknown_page = float("inf")
+    return tuple(sorted(kept.values(), key=lambda risk: (risk.severity.rank, risk.page or unknown_page)))
+
+
+def _reported(results: _Results) -> Iterator[Risk]:
+    for pages, result in results:
+        for item in result["risks"]:
+            yield Risk(
+                title=item["title"],
+                category=item["category"],
+                severity=Severity(item["severity"]),
+                page=_original_page(item["page"], pages),
+                quote=item["quote"],
+                explanation=item["explanation"],
+                recommendation=item["recommendation"],
+            )
+
+
+def _squashed(text: str) -> str:
+    return "".join(text.split()).casefold()

@@ -1,0 +1,125 @@
+"""Cuts one chunk, sends it and judges what comes back. Knows no ledger, no retries and no other chunk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline import answers, failures, messages, splitter
+from pipeline.client import Client, Reply
+from pipeline.domain import Chunk, Exchange, Failure, FailureClass, Outcome, Split, Synthesis
+from pipeline.job import Endpoint, PromptSettings
+from pipeline.messages import ApiError, Body, Message, Schema, Unusable
+from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.splitter import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The file that a chunk is cut from."""
+
+    source: Source
+    page_count: int
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkWorker:
+    """What every chunk of a run is sent with.
+
+    ``spool`` is a folder for cut chunks; each is deleted once it was sent. ``max_request_bytes`` bounds a
+    whole request body.
+    """
+
+    client: Client
+    sandbox: Sandbox
+    spool: Path
+    endpoint: Endpoint
+    prompt: PromptSettings
+    max_request_bytes: int
+
+    async def send_chunk(self, chunk: Chunk, original: Original, by_schema: bool) -> Outcome:
+        """One attempt for one chunk. Whatever goes wrong is a value."""
+        source = original.source
+        whole = len(chunk.pages) == original.page_count and not original.encrypted
+        body = messages.chunk_body(self.endpoint, self.prompt, chunk.pages, original.page_count, by_schema)
+        # Unchanged bytes are the best bytes to send; what is too large as it lies there may shrink when cut.
+        if whole and body.size_bytes(source.size_bytes) <= self.max_request_bytes:
+            return await self._send_file(chunk, source, body)
+        target = self.spool / f"{chunk.id}.pdf"
+        try:
+            size_bytes = await self.sandbox.call(source.size_bytes, splitter.cut, source, chunk.pages, target)
+            too_large = self._too_large(chunk, body.size_bytes(size_bytes))
+            return too_large or await self._send(body, messages.RESULT_SCHEMA, target)
+        except (splitter.PdfError, SandboxError) as error:
+            return Failure(FailureClass.DOCUMENT, str(error))
+        except splitter.SourceChangedError:
+            return failures.not_this_run(_CHANGED)
+        except OSError as error:
+            return failures.not_this_run(f"pages {chunk.pages} could not be read or spooled: {error.strerror}")
+        finally:
+            target.unlink(missing_ok=True)
+
+    async def send_synthesis(self, synthesis: Synthesis, by_schema: bool) -> Outcome:
+        """One attempt to turn chunk summaries into one."""
+        body = messages.synthesis_body(self.endpoint, self.prompt, synthesis.summaries, by_schema)
+        return await self._send(body, messages.SYNTHESIS_SCHEMA, None)
+
+    async def _send_file(self, chunk: Chunk, source: Source, body: Body) -> Outcome:
+        """Send the file as it is, unless it changed since it was hashed or changes on the way."""
+        path = Path(source.path)
+        try:
+            if _changed(path, source):
+                return failures.not_this_run(_CHANGED)
+            outcome = await self._send(body, messages.RESULT_SCHEMA, path)
+            if _changed(path, source) and not isinstance(outcome, Split):
+                # Which bytes were read is unknown, but what it cost is not.
+                return replace(failures.not_this_run(_CHANGED), exchange=outcome.exchange)
+            return outcome
+        except OSError as error:
+            return failures.not_this_run(f"pages {chunk.pages} could not be read: {error.strerror}")
+
+    async def _send(self, body: Body, schema: Schema, payload: Path | None) -> Outcome:
+        reply = await self.client.post(messages.MESSAGES_PATH, body, payload)
+        result = received(reply)
+        return result if isinstance(result, Failure) else answers.judge(result[0], schema, result[1])
+
+    def _too_large(self, chunk: Chunk, request_bytes: int) -> Split | Failure | None:
+        if request_bytes <= self.max_request_bytes:
+            return None
+        words = f"a request of {request_bytes / 1e6:.1f} MB; the limit is {self.max_request_bytes / 1e6:g} MB"
+        if len(chunk.pages) > 1:
+            return Split(f"pages {chunk.pages} make {words}")
+        return Failure(FailureClass.TOO_LARGE, f"page {chunk.pages} alone makes {words}")
+
+
+_CHANGED = "the file changed while the run was under way; the next run reads it as it is then"
+
+
+def _changed(path: Path, source: Source) -> bool:
+    stat = os.stat(path)  # noqa: PTH116 - follows links as opening does
+    return (stat.st_size, stat.st_mtime_ns) != (source.size_bytes, source.mtime_ns)
+
+
+def received(reply: Reply) -> tuple[Message, Exchange] | Failure:
+    """The message that a reply brings, with what it cost, or why it brings none."""
+    request_id = reply.headers.get("request-id") or reply.headers.get("x-request-id")
+    exchange = Exchange(reply.status, request_id, reply.latency_s)
+    if reply.status is None:
+        return failures.of_trouble(reply.problem or "no response", exchange)
+    if reply.status != 200:
+        error = messages.read_error(reply.body)
+        exchange = replace(exchange, request_id=request_id or error.request_id)
+        return failures.of_status(reply.status, reply.headers, error, exchange)
+    response = messages.read_response(reply.headers.get("content-type", ""), reply.body)
+    exchange = replace(exchange, usage=response.usage)
+    if reply.problem is not None:  # the body broke off; what a stream had reported was billed
+        return failures.of_trouble(reply.problem, exchange)
+    match response:
+        case ApiError():
+            return failures.of_status(reply.status, reply.headers, response, exchange)
+        case Unusable():
+            return failures.of_trouble(response.reason, exchange)
+        case Message():
+            return response, replace(exchange, model=response.model)

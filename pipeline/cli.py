@@ -1,0 +1,224 @@
+"""The command line: parse, call one function, print, exit code.
+
+Modules that load slowly are imported by the command that needs them, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline import __version__
+from pipeline.errors import ExitCode
+from pipeline.text import printable, shortened
+
+if TYPE_CHECKING:
+    from pipeline.domain import RunResult
+    from pipeline.job import Job
+    from pipeline.standing import PlannedDocument
+
+_ENDPOINTS = click.Choice(["offline", "yourouter", "anthropic", "custom"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="docpipe", message="docpipe %(version)s")
+def main() -> None:
+    """Read a folder of PDFs with a language model and report the risks, page by page.
+
+    JOB is a name in jobs/ (contracts means jobs/contracts.toml) or a path to a TOML file.
+
+    \b
+    Exit codes: 0 complete · 1 a bug · 2 wrong usage · 3 finished, but some documents are
+    partial or failed · 4 job file or settings wrong, a missing key too · 5 the API refuses
+    the account · 6 another run holds the lock · 7 budget reached · 8 ledger damaged or newer
+    · 9 the API was down to the end · 130 interrupted, resumable
+    """
+
+
+def _job_options(command: Any) -> Any:
+    command = click.option("--endpoint", type=_ENDPOINTS, help="Send to this endpoint instead of the job file's.")(
+        command
+    )
+    return click.argument("job")(command)
+
+
+def _sending_options(command: Any) -> Any:
+    command = click.option("--json", "as_json", is_flag=True, help="Print the run's totals as JSON.")(command)
+    command = click.option("--limit", type=click.IntRange(min=1), help="Send for at most so many documents.")(command)
+    return _job_options(command)
+
+
+@main.command()
+@_sending_options
+def run(job: str, endpoint: str | None, limit: int | None, as_json: bool) -> int:
+    """Send what is new, merge, and write the reports."""
+    return _send(job, endpoint, limit, as_json, failed_only=False)
+
+
+@main.command()
+@_sending_options
+def retry(job: str, endpoint: str | None, limit: int | None, as_json: bool) -> int:
+    """The same for failed chunks alone, also those that failed for good."""
+    return _send(job, endpoint, limit, as_json, failed_only=True)
+
+
+@main.command()
+@_job_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(job: str, endpoint: str | None, as_json: bool) -> int:
+    """What a run would do, and why; sends nothing."""
+    from pipeline import progress, run
+
+    loaded = _loaded(job, endpoint)
+    _show_plan(loaded, run.plan_job(loaded, progress.Lines()), as_json)
+    return ExitCode.COMPLETE
+
+
+@main.command()
+@_job_options
+def status(job: str, endpoint: str | None) -> int:
+    """What the ledger knows; works during a run."""
+    from pipeline import run
+
+    loaded = _loaded(job, endpoint)
+    books = run.status_job(loaded)
+    if books.result is None:
+        click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
+        return ExitCode.COMPLETE
+    _show_summary(loaded, job, books.result)
+    click.echo(f"all runs    {books.requests} requests, cost {_dollars(books.spent_usd)}")
+    if books.cut_off:
+        click.echo(f"cut off     {books.cut_off} requests without an end: in flight now, or when a run was killed")
+    return ExitCode.COMPLETE
+
+
+@main.command()
+@_job_options
+def report(job: str, endpoint: str | None) -> int:
+    """Write the reports again from the ledger; sends nothing."""
+    from pipeline import run
+
+    loaded = _loaded(job, endpoint)
+    result = run.report_job(loaded)
+    if result is None:
+        click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
+    else:
+        _show_summary(loaded, job, result)
+    return ExitCode.COMPLETE
+
+
+@main.command()
+@_job_options
+def check(job: str, endpoint: str | None) -> int:
+    """Try everything that a run needs, a "Hello" to the model too."""
+    from pipeline import check as checks
+
+    worst = ExitCode.COMPLETE
+    for finding in checks.check_job(_loaded(job, endpoint), os.environ):
+        mark = "WRONG" if finding.exit_code else "ok"
+        click.echo(f"{mark:5}  {finding.what}: {printable(finding.text)}")
+        worst = worst or finding.exit_code
+    return worst
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one.")
+@click.option("--latency", "latency_s", type=click.FloatRange(min=0), default=0.0, help="Seconds before each answer.")
+@click.option("--faults", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A TOML script of faults.")
+@click.option(
+    "--rate", "rates", multiple=True, metavar="KIND=SHARE", help="A share of requests that fail, e.g. overloaded=0.1."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which requests the rates hit.")
+@click.option("--read/--no-read", "read_pdf", default=True, help="Without reading, every document has an empty result.")
+@click.option("--structured-output/--no-structured-output", default=True, help="Whether output_config is taken.")
+def serve(
+    port: int,
+    latency_s: float,
+    faults: Path | None,
+    rates: Sequence[str],
+    seed: int,
+    read_pdf: bool,
+    structured_output: bool,
+) -> int:
+    """The offline Messages endpoint on a loopback port, with chosen faults."""
+    return ExitCode.COMPLETE
+
+
+def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, failed_only: bool) -> int:
+    from pipeline import endpoints, progress, run
+    from pipeline.reports import json_report
+
+    job = _loaded(name, endpoint)
+    key = endpoints.key_of(job.endpoint, os.environ)
+    with progress.shown() as observer:
+        result = run.run_job(job, key, run.Options(failed_only, limit), observer)
+    if as_json:
+        _print_json(json_report.totals(result))
+    _show_summary(job, name, result, to_stderr=as_json)
+    return result.run.exit_code
+
+
+def _loaded(name: str, endpoint: str | None) -> Job:
+    from pipeline import job
+
+    return job.load(job.find(name), endpoint)
+
+
+def _command(command: str, name: str) -> str:
+    """The command as this user types it: through make, if it runs under make."""
+    return f"make {command}-job JOB={name}" if "MAKELEVEL" in os.environ else f"docpipe {command} {name}"
+
+
+def _show_summary(job: Job, name: str, result: RunResult, to_stderr: bool = False) -> None:
+    from pipeline.reports import summary
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    folder = _short_path(job.report.folder)
+    click.echo(summary.render(result, folder, _command("retry", name), color=stream.isatty()), err=to_stderr)
+
+
+def _short_path(path: Path) -> str:
+    """Relative to here where that is shorter to read."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _show_plan(job: Job, documents: Sequence[PlannedDocument], as_json: bool) -> None:
+    from collections import Counter
+    from dataclasses import asdict
+
+    if as_json:
+        _print_json([asdict(document) for document in documents])
+        return
+    costs = [document.cost_usd for document in documents if document.chunks]
+    known = [cost for cost in costs if cost is not None]
+    total_usd = sum(known) if len(known) == len(costs) else None
+    usages = [document.usage for document in documents]
+    for document in documents:
+        reason = f" ({shortened(document.reason, 60)})" if document.reason else ""
+        size = f"{document.chunks:>4} chunks {document.pages:>5} pages  {_dollars(document.cost_usd):>9}"
+        click.echo(
+            f"{document.why:<14} {size if document.chunks else '':32} {printable(document.path)}{printable(reason)}"
+        )
+    reasons = ", ".join(f"{count} {why}" for why, count in Counter(document.why for document in documents).items())
+    click.echo(
+        f"\n{len(documents)} documents: {reasons or 'none'}\n"
+        f"to send: {sum(d.chunks for d in documents)} chunks, {sum(d.pages for d in documents)} pages, about "
+        f"{sum(u.input_tokens for u in usages):,} tokens in and {sum(u.output_tokens for u in usages):,} out, "
+        f"about {_dollars(total_usd)} with {job.endpoint.model}"
+    )
+
+
+def _dollars(cost_usd: float | None) -> str:
+    return "unknown" if cost_usd is None else f"${cost_usd:.4f}"
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2, allow_nan=False))

@@ -1,0 +1,206 @@
+"""One request over HTTP; the only module that knows httpx.
+
+One ``httpx.AsyncClient`` slows down quadratically with its connections (its pool looks at each of them
+for each request), so a few clients with few connections each share one TLS context. Bodies are streamed
+from disk in blocks of base64 with the length known in advance: a request of 20 MB costs 0.4 MB of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from pipeline.messages import Body
+
+_CONNECTIONS_PER_CLIENT = 8
+_BLOCK_BYTES = 192 * 1024  # divisible by three: each block is base64 without padding
+_LARGEST_RESPONSE_BYTES = 64_000_000
+_CONNECT_S = 10.0
+_WRITE_S = 60.0  # for one block
+_KEEP_ALIVE_S = 60.0
+
+Handler = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
+"""An endpoint in this process: method, path, headers and body in; status, headers and body out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back. ``status`` is None when no response began; ``problem`` says what broke.
+
+    A response that broke off has both a status and a problem. Header names are in lower case.
+    """
+
+    status: int | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    problem: str | None = None
+    latency_s: float = 0.0
+
+
+class Client:
+    """Sends requests to one endpoint, at most ``concurrency`` at once.
+
+    ``secret`` is the key among the headers: it is cut out of whatever comes back, since some routers
+    quote it in their errors. ``handler`` answers in this process instead of the network.
+    ``timeout_s`` bounds a whole request, from connecting to the last byte.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        secret: str | None,
+        timeout_s: float,
+        concurrency: int,
+        handler: Handler | None = None,
+    ) -> None:
+        self._secret = secret
+        self._timeout_s = timeout_s
+        tls = httpx.create_ssl_context() if base_url.startswith("https:") else False
+        clients = [
+            httpx.AsyncClient(
+                base_url=base_url,
+                headers=dict(headers),
+                verify=tls,
+                # Generating an answer may take minutes without a byte; the deadline in post bounds the whole.
+                timeout=httpx.Timeout(connect=_CONNECT_S, read=timeout_s, write=_WRITE_S, pool=_CONNECT_S),
+                limits=httpx.Limits(
+                    max_connections=_CONNECTIONS_PER_CLIENT,
+                    max_keepalive_connections=_CONNECTIONS_PER_CLIENT,
+                    keepalive_expiry=_KEEP_ALIVE_S,
+                ),
+                transport=_HandlerTransport(handler) if handler else None,
+                trust_env=not _is_loopback(base_url),  # a proxy of the environment is for the outside
+                follow_redirects=False,  # the key must not go elsewhere
+            )
+            for _ in range(-(-concurrency // _CONNECTIONS_PER_CLIENT))
+        ]
+        self._clients = clients
+        self._free = [client for client in clients for _ in range(_CONNECTIONS_PER_CLIENT)]
+
+    async def post(self, path: str, body: Body, payload: Path | None = None) -> Reply:
+        """Send a body, with the file at ``payload`` in base64 in its gap, and await the whole response.
+
+        Trouble on the way is part of the reply. An OSError of the payload's file is raised.
+        """
+        payload_bytes = payload.stat().st_size if payload else 0
+        headers = {"content-length": str(body.size_bytes(payload_bytes))}
+        return await self._exchange("POST", path, headers, _blocks(body, payload))
+
+    async def get(self, path: str) -> Reply:
+        """Ask for a resource, such as a model's description."""
+        return await self._exchange("GET", path, {}, None)
+
+    async def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None
+    ) -> Reply:
+        client = self._free.pop()
+        started = time.monotonic()
+        reply = _Partial()
+        problem = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async with client.stream(method, path, headers=headers, content=content) as response:
+                    await reply.take(response)
+        except TimeoutError:
+            problem = f"no whole answer within {self._timeout_s:.0f} s"
+        except (httpx.TransportError, httpx.DecodingError, _TooLongError) as error:
+            problem = _words(error)
+        finally:
+            self._free.append(client)
+        return self._without_secret(reply, problem, time.monotonic() - started)
+
+    def _without_secret(self, reply: _Partial, problem: str | None, latency_s: float) -> Reply:
+        body, headers = bytes(reply.body), reply.headers
+        if self._secret:
+            body = body.replace(self._secret.encode(), b"[key]")
+            headers = {name: value.replace(self._secret, "[key]") for name, value in headers.items()}
+            problem = problem and problem.replace(self._secret, "[key]")
+        return Reply(reply.status, headers, body, problem, latency_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+
+class _TooLongError(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Partial:
+    """A response as far as it came."""
+
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+
+    async def take(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        async for block in response.aiter_bytes():
+            self.body += block
+            if len(self.body) > _LARGEST_RESPONSE_BYTES:
+                raise _TooLongError(f"the answer is longer than {_LARGEST_RESPONSE_BYTES // 1_000_000} MB")
+
+
+async def _blocks(body: Body, payload: Path | None) -> AsyncIterator[bytes]:
+    yield body.head
+    if payload is not None:
+        # Reading a block from the page cache is faster than handing it to a thread.
+        with payload.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield base64.b64encode(block)
+    if body.tail:
+        yield body.tail
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, _TooLongError):
+        return str(error)
+    names: dict[type[Exception], str] = {
+        httpx.ConnectTimeout: f"no connection within {_CONNECT_S:.0f} s",
+        httpx.WriteTimeout: f"the endpoint took no data for {_WRITE_S:.0f} s",
+        httpx.ReadTimeout: "the endpoint fell silent",
+        httpx.ConnectError: "no connection",
+    }
+    said = str(error)
+    return ": ".join(part for part in (names.get(type(error), "the connection broke"), said) if part)
+
+
+def _is_loopback(url: str) -> bool:
+    host = httpx.URL(url).host
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _HandlerTransport(httpx.AsyncBaseTransport):
+    """Hands requests to an endpoint in this process."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        status, answer_headers, body = await self._handler(
+            request.method, request.url.path, headers, await request.aread()
+        )
+        return httpx.Response(status, headers=dict(answer_headers), content=body)

@@ -1,0 +1,297 @@
+"""Sends what is due and decides what becomes of each outcome: on record, again later, halved, or the end.
+
+One thread: workers return values, and only this loop writes the ledger. Each turn of the loop is one
+transaction: what finished is settled and what begins is noted, so that a kill at any moment loses no
+answer that was recorded and at most what was in flight.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pipeline import planner
+from pipeline.domain import Answer, Chunk, ChunkState, Failure, FailureClass, Outcome, Split, Synthesis, Task
+from pipeline.errors import ExitCode
+from pipeline.failures import CoolDown, Pacer, RetryPolicy
+from pipeline.ledger import Ledger, NewChunk, Settled
+from pipeline.prices import PriceList
+from pipeline.workers import Feed, Finished, Pool
+
+_REFUSED_REQUESTS_IN_A_ROW = 3
+
+
+Send = Callable[[Task, bool], Awaitable[Outcome]]
+"""One attempt for a task, asked by schema (True) or in words."""
+
+
+class Observer(Protocol):
+    """Is told what happens; must not fail."""
+
+    def sending(self, chunks: int, pages: int) -> None:
+        """So much is due, before the first request."""
+
+    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+        """An attempt ended; ``again_in_s`` says when the next one may begin, where there is one."""
+
+    def said(self, line: str) -> None:
+        """Something that a person may want to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a run sends. ``schema_first``: ask by schema until the endpoint refuses it (``output = "auto"``)."""
+
+    run: str
+    concurrency: int
+    requests_per_minute: int
+    retry: RetryPolicy
+    by_schema: bool
+    learns_output: bool
+    model: str
+    prices: PriceList
+    max_usd: float | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why sending ended early, and the exit code for it."""
+
+    exit_code: ExitCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A task on its way. ``tries`` were made in this run, the first at ``since_s``; ``attempt`` is its number
+    in the ledger once begun."""  # noqa: D205, D209
+
+    task: Task
+    tries: int = 0
+    since_s: float = 0.0
+    attempt: int = 0
+    by_schema: bool = True
+    reserved_usd: float = 0.0
+
+
+class Dispatcher:
+    """One run's sending.
+
+    ``send`` makes one attempt for a task (asked by schema or in words). ``follow_up`` is asked for the
+    synthesis of a content when the last chunk of it that this run sends was answered.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rules: Rules,
+        send: Send,
+        follow_up: Callable[[str], Synthesis | None],
+        observer: Observer,
+    ) -> None:
+        self._ledger = ledger
+        self._rules = rules
+        self._send = send
+        self._follow_up = follow_up
+        self._observer = observer
+        self._by_schema = rules.by_schema
+        self._cool_down = CoolDown()
+        self._pacer = Pacer(rules.requests_per_minute)
+        self._pool: Pool[_Item, Outcome] = Pool(self._work, rules.concurrency)
+        self._feed: Feed[_Item] = Feed(iter(()), rules.concurrency)
+        self._left: Counter[str] = Counter()
+        self._spent_usd = self._reserved_usd = 0.0
+        self._answers = self._given_up_in_a_row = self._refused_in_a_row = 0
+        self._only_transient = True
+        self._bug: Exception | None = None
+        self.stop: Stop | None = None
+
+    def interrupt(self) -> None:
+        """Send nothing more; what is in flight is awaited and recorded."""
+        self._end(Stop(ExitCode.INTERRUPTED, "interrupted; what was in flight is recorded, the next run goes on"))
+
+    async def send_all(self, tasks: Sequence[Task]) -> Stop | None:
+        """Send the tasks until all are settled or the run must stop; then why.
+
+        Cancelled, it gives up what is in flight.
+
+        Raises:
+            Exception: a bug in a worker, after everything else in flight was recorded.
+        """
+        chunks = [task for task in tasks if isinstance(task, Chunk)]
+        self._left.update(chunk.content for chunk in chunks)
+        self._feed = Feed((_Item(task) for task in tasks), self._rules.concurrency)
+        self._observer.sending(len(chunks), sum(len(chunk.pages) for chunk in chunks))
+        try:
+            await self._drain()
+        finally:
+            await self._pool.abort()
+        if self.stop is None and self._answers == 0 and self._given_up_in_a_row and self._only_transient:
+            self.stop = Stop(ExitCode.API_DOWN, "the API gave no answer to the end; the next run tries again")
+        return self.stop
+
+    async def _drain(self) -> None:
+        finished: list[Finished[_Item, Outcome]] = []
+        while True:
+            self._turn(finished)
+            if not self._pool.running and self._feed.due_s() is None:
+                break
+            finished = await self._pool.finished(self._wait_s())
+        if self._bug is not None:
+            raise self._bug
+
+    def _turn(self, finished: list[Finished[_Item, Outcome]]) -> None:
+        """Settle what finished and begin what may begin, in one transaction."""
+        begun: list[_Item] = []
+        with self._ledger.transaction():
+            for done in finished:
+                self._settle(done)
+            while len(begun) < self._pool.free and (item := self._take()):
+                begun.append(self._begin(item))
+        for item in begun:  # on record before it leaves
+            self._pool.start(item)
+
+    def _take(self) -> _Item | None:
+        now_s = time.monotonic()
+        if now_s < max(self._cool_down.until_s, self._pacer.next_s):
+            return None
+        item = self._feed.take(now_s)
+        if item is None or self._rules.max_usd is None:
+            return item
+        cost_usd = self._estimated_usd(item.task)
+        if self._spent_usd + self._reserved_usd + cost_usd > self._rules.max_usd:
+            self._end(Stop(ExitCode.BUDGET, f"the budget of ${self._rules.max_usd:g} is used up; the next run goes on"))
+            return None
+        self._reserved_usd += cost_usd
+        return replace(item, reserved_usd=cost_usd)
+
+    def _begin(self, item: _Item) -> _Item:
+        task, now_s = item.task, time.monotonic()
+        self._pacer.took(now_s)
+        new = NewChunk(task.id, task.content, task.pages if isinstance(task, Chunk) else None)
+        attempt = self._ledger.begin(new, self._rules.run, _now())
+        since_s = item.since_s or now_s
+        return replace(item, attempt=attempt, tries=item.tries + 1, since_s=since_s, by_schema=self._by_schema)
+
+    async def _work(self, item: _Item) -> Outcome:
+        return await self._send(item.task, item.by_schema)
+
+    def _wait_s(self) -> float | None:
+        """How long nothing can begin; None while only a result can change that."""
+        due_s = self._feed.due_s()
+        if due_s is None or not self._pool.free:
+            return None
+        return max(0.0, max(due_s, self._cool_down.until_s, self._pacer.next_s) - time.monotonic())
+
+    def _settle(self, done: Finished[_Item, Outcome]) -> None:
+        item, outcome = done.item, done.result
+        self._reserved_usd -= item.reserved_usd
+        if outcome is None:
+            self._bug = self._bug or done.bug
+            self._feed.stop()
+            return
+        again_in_s: float | None = None
+        match outcome:
+            case Answer():
+                state = self._answered(item)
+            case Split():
+                state = self._halved(item) or ChunkState.FAILED
+            case Failure():
+                state, again_in_s = self._failed(item, outcome)
+        cost_usd = self._cost_usd(outcome)
+        self._spent_usd += cost_usd or 0.0
+        self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)
+        if state is ChunkState.ANSWERED and isinstance(item.task, Chunk):
+            self._chunk_answered(item.task)
+        self._observer.settled(item.task, outcome, state, again_in_s)
+
+    def _answered(self, item: _Item) -> ChunkState:
+        self._answers += 1
+        self._given_up_in_a_row = self._refused_in_a_row = 0
+        return ChunkState.ANSWERED
+
+    def _chunk_answered(self, chunk: Chunk) -> None:
+        self._left[chunk.content] -= 1
+        if self._left[chunk.content] == 0 and (synthesis := self._follow_up(chunk.content)):
+            self._feed.first(_Item(synthesis))
+
+    def _halved(self, item: _Item) -> ChunkState | None:
+        """Put the halves of a chunk in its place; None when it has none."""
+        parts = planner.halves(item.task, self._rules.fingerprint) if isinstance(item.task, Chunk) else None
+        if parts is None:
+            return None
+        self._left[item.task.content] += 1
+        for part in reversed(parts):
+            self._feed.first(_Item(part))
+        return ChunkState.SPLIT
+
+    def _failed(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
+        """The chunk's state after a failure, and when it is tried again in this run."""
+        self._only_transient = self._only_transient and failure.kind is FailureClass.TRANSIENT
+        if failure.output_refused and item.by_schema and self._rules.learns_output:
+            return ChunkState.OPEN, self._ask_in_words(item, failure)
+        if failure.kind is FailureClass.ACCOUNT:
+            self._end(Stop(ExitCode.ACCOUNT, f"the API refuses the account: {failure.reason}"))
+            return ChunkState.OPEN, None
+        wait_s = self._wait_before_retry_s(item, failure)
+        if wait_s is not None:
+            now_s = time.monotonic()
+            self._cool_down.note(failure, now_s, wait_s)
+            self._feed.later(item, now_s + wait_s)
+            return ChunkState.OPEN, wait_s
+        if failure.kind in (FailureClass.TOO_LARGE, FailureClass.DOCUMENT) and (state := self._halved(item)):
+            return state, None
+        if failure.kind is FailureClass.TRANSIENT and self._feed.stopped:
+            return ChunkState.OPEN, None  # cut short by the end of the run, not tried to the end
+        self._given_up(failure)
+        return ChunkState.FAILED, None
+
+    def _ask_in_words(self, item: _Item, failure: Failure) -> float:
+        if self._by_schema:
+            self._by_schema = False
+            self._observer.said(
+                f"the endpoint does not take output_config; asking in words from now on ({failure.reason})"
+            )
+        self._feed.first(replace(item, tries=item.tries - 1))
+        return 0.0
+
+    def _wait_before_retry_s(self, item: _Item, failure: Failure) -> float | None:
+        if self._feed.stopped:
+            return None
+        if failure.kind is not FailureClass.TRANSIENT and item.tries > failure.retries_first:
+            return None
+        return self._rules.retry.wait_s(item.tries, time.monotonic() - item.since_s, failure)
+
+    def _given_up(self, failure: Failure) -> None:
+        if failure.kind is FailureClass.TRANSIENT and failure.exchange is not None:
+            self._given_up_in_a_row += 1
+            if self._answers == 0 and self._given_up_in_a_row >= self._rules.concurrency:
+                self._end(Stop(ExitCode.API_DOWN, f"the API gives no answer: {failure.reason}"))
+        if failure.kind is FailureClass.OURS:
+            self._refused_in_a_row += 1
+            if self._answers == 0 and self._refused_in_a_row >= _REFUSED_REQUESTS_IN_A_ROW:
+                self._end(Stop(ExitCode.SETTINGS, f"the API refuses every request: {failure.reason}"))
+
+    def _end(self, stop: Stop) -> None:
+        self.stop = self.stop or stop
+        self._feed.stop()
+        self._pool.wake()
+
+    def _cost_usd(self, outcome: Outcome) -> float | None:
+        if isinstance(outcome, Split) or outcome.exchange is None:
+            return None
+        exchange = outcome.exchange
+        return self._rules.prices.cost_usd(exchange.model or self._rules.model, exchange.usage)
+
+    def _estimated_usd(self, task: Task) -> float:
+        usage = planner.estimate([task] if isinstance(task, Chunk) else []).usage
+        return self._rules.prices.cost_usd(self._rules.model, usage) or 0.0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

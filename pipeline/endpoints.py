@@ -1,0 +1,50 @@
+"""How a job's endpoint is reached: its key from the environment, and the built-in one in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline import messages, offline
+from pipeline.client import Client
+from pipeline.errors import SettingsError
+from pipeline.job import Endpoint
+from pipeline.sandbox import Sandbox
+
+
+def key_of(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
+    """The key for an endpoint; None for one that takes none.
+
+    Raises:
+        SettingsError: the variable is not set, or holds what no header can carry.
+    """
+    if endpoint.api_key_env is None:
+        return None
+    key = environment.get(endpoint.api_key_env, "").strip()
+    if not key:
+        raise SettingsError(
+            f"the key of the endpoint {endpoint.use!r} is missing: set the environment variable {endpoint.api_key_env} "
+            '(or read with the built-in rules: use = "offline")'
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError(f"the environment variable {endpoint.api_key_env} holds blanks or characters no key has")
+    return key
+
+
+def connect(endpoint: Endpoint, key: str | None, concurrency: int, sandbox: Sandbox) -> Client:
+    """A client for the endpoint; the offline one answers in the worker processes of ``sandbox``."""
+
+    async def answer_here(
+        method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        reply = await sandbox.call(len(body), offline.respond, method, path, dict(headers), body)
+        return reply.status, reply.headers, reply.body
+
+    is_offline = endpoint.use == "offline"
+    return Client(
+        endpoint.base_url,
+        messages.headers(endpoint, "offline" if is_offline else key),
+        secret=key,
+        timeout_s=endpoint.timeout_seconds,
+        concurrency=concurrency,
+        handler=answer_here if is_offline else None,
+    )

@@ -1,0 +1,196 @@
+"""Why a request failed, and what to do about it: classes, retry policy, cool-down.
+
+The only module that knows tenacity. Sources of statuses, types, codes and wordings: the API's
+documentation of errors and rate limits, and error bodies that users have published.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import tenacity
+
+from pipeline.domain import Exchange, Failure, FailureClass
+from pipeline.messages import ApiError
+
+_STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+_CLASS_OF_STATUS = {
+    401: FailureClass.ACCOUNT,
+    402: FailureClass.ACCOUNT,
+    403: FailureClass.ACCOUNT,
+    404: FailureClass.ACCOUNT,  # the path or the model: the same for every chunk
+    408: FailureClass.TRANSIENT,
+    409: FailureClass.TRANSIENT,
+    413: FailureClass.TOO_LARGE,
+    425: FailureClass.TRANSIENT,
+    429: FailureClass.TRANSIENT,
+}
+
+_CLASS_OF_CODE = {
+    "enforced_spend_limit_reached": FailureClass.ACCOUNT,
+    "contract_spend_limit_reached": FailureClass.ACCOUNT,
+    "ramp_limit_exceeded": FailureClass.TRANSIENT,
+    "request_body_too_large_after_decoding": FailureClass.TOO_LARGE,
+}
+
+# Of a 400 or a 429 the words decide, matched leniently, for they may change; the first that matches counts.
+_CLASS_OF_WORDING = (
+    (r"reached your (specified )?api usage limits|workspace api usage limits", FailureClass.ACCOUNT),
+    (r"credit balance is too low|insufficient (credit|balance|funds)", FailureClass.ACCOUNT),
+    (r"(unknown|invalid|unsupported) model", FailureClass.ACCOUNT),
+    (r"model\b.{0,80}\b(not found|not exist|not available)", FailureClass.ACCOUNT),
+    (r"pdf pages may be provided|too many (pdf )?pages", FailureClass.TOO_LARGE),
+    (r"prompt is too long|exceeds? (the )?context (limit|window)|maximum context length", FailureClass.TOO_LARGE),
+    (r"request (body )?(is )?too large|exceeds the maximum (allowed )?size", FailureClass.TOO_LARGE),
+    (r"could not process (the )?pdf|pdf specified (is|was)|password protected", FailureClass.DOCUMENT),
+)
+
+_OUTPUT_REFUSED = re.compile(r"output_config|output_format|schema is too complex|structured outputs?", re.IGNORECASE)
+_FLAKY = re.compile(r"could not process (the )?pdf", re.IGNORECASE)
+
+
+def of_status(
+    status: int, headers: Mapping[str, str], error: ApiError, exchange: Exchange, now: datetime | None = None
+) -> Failure:
+    """The failure that an error response stands for. ``headers`` have lower-case names."""
+    # A router may give an upstream error a status of its own; the error's type is nearer to the truth.
+    effective = _STATUS_OF_TYPE.get(error.type, status) if status >= 500 or status == 200 else status
+    kind = _classified(effective, error)
+    reason = f"{status} {error.type}: {error.message}" if error.type else f"{status}: {error.message or 'no message'}"
+    return Failure(
+        kind,
+        reason,
+        exchange,
+        retry_after_s=_retry_after_s(headers, now or datetime.now(UTC)),
+        output_refused=effective == 400 and bool(_OUTPUT_REFUSED.search(error.message)),
+        retries_first=2 if effective == 400 and _FLAKY.search(error.message) else 0,
+        slow_down=effective in (429, 529),
+    )
+
+
+def of_trouble(reason: str, exchange: Exchange) -> Failure:
+    """A request that got no usable response: a broken connection, a time-out, half a body."""
+    return Failure(FailureClass.TRANSIENT, reason, exchange)
+
+
+def not_this_run(reason: str) -> Failure:
+    """Something that waiting will not mend today, such as a file that changed after it was hashed."""
+    return Failure(FailureClass.TRANSIENT, reason, None, retry_after_s=math.inf)
+
+
+def _classified(status: int, error: ApiError) -> FailureClass:
+    code = error.code
+    if code in _CLASS_OF_CODE:
+        return _CLASS_OF_CODE[code]
+    if code.startswith("linked_organization_"):
+        return FailureClass.ACCOUNT
+    if status in (400, 422, 429):
+        for pattern, kind in _CLASS_OF_WORDING:
+            if re.search(pattern, error.message, re.IGNORECASE):
+                return kind
+    if status in _CLASS_OF_STATUS:
+        return _CLASS_OF_STATUS[status]
+    # 2xx and 3xx are no errors of the API: something in between answered.
+    return FailureClass.OURS if 400 <= status < 500 else FailureClass.TRANSIENT
+
+
+def _retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """The wait that the server asks for: ``retry-after-ms``, or ``retry-after`` in seconds or as a date."""
+    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+            return float(value) * factor
+    try:
+        due = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    if due.tzinfo is None:  # "-0000" means UTC of unknown origin
+        due = due.replace(tzinfo=UTC)
+    return max(0.0, (due - now).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient to be with one chunk in one run. Times are in seconds.
+
+    ``max_wait_s`` bounds each wait; a server that asks for more gets the chunk in the next run.
+    ``give_up_after_s`` bounds the time since the first attempt.
+    """
+
+    attempts: int
+    first_wait_s: float
+    max_wait_s: float
+    give_up_after_s: float = 1800.0
+
+    def wait_s(self, attempt: int, elapsed_s: float, failure: Failure) -> float | None:
+        """How long to wait before the next attempt; None to leave the chunk for now.
+
+        ``attempt`` counts from 1; ``elapsed_s`` is the time since the first began.
+        """
+        asked_s = failure.retry_after_s or 0.0
+        if asked_s > self.max_wait_s:
+            return None
+        state = tenacity.RetryCallState(retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={})
+        state.attempt_number = attempt
+        state.outcome_timestamp = state.start_time + elapsed_s
+        # Full jitter, so that chunks that failed together do not come back together; above the server's
+        # own wait when it named one, which is a floor.
+        jitter = tenacity.wait_random_exponential(multiplier=self.first_wait_s, max=self.max_wait_s)
+        state.upcoming_sleep = asked_s + jitter(state)
+        stop = tenacity.stop_after_attempt(self.attempts) | tenacity.stop_before_delay(self.give_up_after_s)
+        return None if stop(state) else state.upcoming_sleep
+
+
+class CoolDown:
+    """One pause for all workers after the server said that it gets too much.
+
+    Times are seconds of one monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._until_s = 0.0
+
+    def note(self, failure: Failure, now_s: float, wait_s: float) -> None:
+        """Take a failure into account; ``wait_s`` is how long its own chunk waits."""
+        if failure.slow_down:
+            self._until_s = max(self._until_s, now_s + (failure.retry_after_s or min(wait_s, 1.0)))
+
+    @property
+    def until_s(self) -> float:
+        """Nothing is to be sent before this time."""
+        return self._until_s
+
+
+class Pacer:
+    """Spaces requests evenly so that no more than ``per_minute`` begin in a minute; 0 means no limit."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._interval_s = 60.0 / per_minute if per_minute else 0.0
+        self._next_s = 0.0
+
+    @property
+    def next_s(self) -> float:
+        """When the next request may begin."""
+        return self._next_s
+
+    def took(self, now_s: float) -> None:
+        """A request begins now."""
+        self._next_s = max(self._next_s, now_s) + self._interval_s

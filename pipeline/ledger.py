@@ -1,0 +1,484 @@
+"""The SQLite file that knows every file, chunk, attempt and answer; the only module that knows sqlite3.
+
+One process writes, under a lock that the kernel drops when the process dies; others may read meanwhile
+(write-ahead log). An answer counts only when it is on disk: each transaction is flushed. Nothing is
+ever removed: an answer is found again by its chunk id whatever became of the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.domain import (
+    Answer,
+    ChunkRecord,
+    ChunkState,
+    Content,
+    Exchange,
+    Failure,
+    FailureClass,
+    Outcome,
+    PageRange,
+    RunInfo,
+    RunStatus,
+    SourceFile,
+    Spending,
+    Split,
+    Usage,
+)
+from pipeline.errors import LedgerError, LockedError
+from pipeline.text import printable
+
+_APPLICATION_ID = 0x646F6370  # "docp"
+
+# Each runs once, in order, in one transaction together with the version it leads to. Never change one
+# that was released: add another.
+_MIGRATIONS = (
+    """
+    CREATE TABLE files (            -- what the scanner saw last; paths as bytes: not every name is UTF-8
+        path BLOB PRIMARY KEY,
+        size_bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        sha256 TEXT,                -- NULL: could not be read, and problem says why
+        problem TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE contents (         -- what distinct bytes turned out to be
+        sha256 TEXT PRIMARY KEY,
+        size_bytes INTEGER NOT NULL,
+        pages INTEGER,              -- NULL: cannot be opened, and problem says why
+        encrypted INTEGER NOT NULL,
+        problem TEXT,
+        reader TEXT NOT NULL        -- the version that says so; another one looks again at what it could not open
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY,
+        started_at TEXT NOT NULL,
+        finished_at TEXT,           -- NULL: running, or killed
+        status TEXT NOT NULL,
+        exit_code INTEGER,
+        endpoint TEXT NOT NULL,
+        model TEXT NOT NULL,
+        version TEXT NOT NULL,
+        stopped_because TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE chunks (           -- chunks of pages, and syntheses (first_page and last_page NULL)
+        id TEXT PRIMARY KEY,
+        content TEXT NOT NULL,
+        first_page INTEGER,
+        last_page INTEGER,
+        state TEXT NOT NULL CHECK (state IN ('open', 'answered', 'failed', 'split')),
+        failure TEXT,
+        reason TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX chunks_of_content ON chunks (content);
+    CREATE TABLE answers (
+        chunk TEXT PRIMARY KEY REFERENCES chunks (id),
+        result TEXT NOT NULL,       -- the JSON object, its pages counted within the chunk
+        model TEXT,
+        request_id TEXT,
+        run TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE attempts (         -- one HTTP request each
+        id INTEGER PRIMARY KEY,
+        chunk TEXT NOT NULL REFERENCES chunks (id),
+        run TEXT NOT NULL,
+        begun_at TEXT NOT NULL,
+        ended_at TEXT,              -- NULL: in flight, or cut off by the end of the process
+        outcome TEXT,               -- 'answered', 'split' (nothing was sent) or the class of the failure
+        reason TEXT,
+        status INTEGER,
+        request_id TEXT,
+        latency_s REAL,
+        model TEXT,
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        cache_read_tokens INTEGER,
+        cache_write_tokens INTEGER,
+        cost_usd REAL               -- NULL: unknown
+    ) STRICT;
+    CREATE INDEX attempts_of_chunk ON attempts (chunk);
+    CREATE INDEX attempts_of_run ON attempts (run);
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one attempt. ``state`` is the chunk's from now on."""
+
+    attempt: int
+    chunk: str
+    outcome: Outcome
+    state: ChunkState
+    ended_at: str
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk, or a synthesis (``pages`` None), that an attempt begins for."""
+
+    id: str
+    content: str
+    pages: PageRange | None
+
+
+class Lock:
+    """The right to write one ledger: an ``flock`` beside it, which no crash leaves behind.
+
+    Raises:
+        LockedError: another process holds it; the message names it.
+    """
+
+    def __init__(self, ledger: Path) -> None:
+        self._path = ledger.with_name(ledger.name + ".lock")
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise LedgerError(f"the ledger's folder cannot be written: {error}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._file, 100).decode("utf-8", "replace").strip()
+            os.close(self._file)
+            raise LockedError(f"another run of this job is under way ({printable(owner) or 'owner unknown'})") from None
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"process {os.getpid()}\n".encode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+class Ledger:
+    """Open one with ``writing`` (under a ``Lock``) or ``reading``; use it as a context manager."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    @classmethod
+    @contextmanager
+    def writing(cls, path: Path) -> Iterator[Self]:
+        """The ledger at ``path``, made or migrated where needed.
+
+        Raises:
+            LedgerError: damaged, from a newer version, not a ledger, or not writable.
+        """
+        with _explained(path), _connected(path, "rwc") as database:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")  # an answer that was paid survives a power cut
+            database.execute("PRAGMA foreign_keys = ON")
+            _migrate(database)
+            yield cls(database)
+
+    @classmethod
+    @contextmanager
+    def reading(cls, path: Path) -> Iterator[Self]:
+        """The ledger at ``path`` for looking only, also while a run writes; an empty one if there is none.
+
+        Raises:
+            LedgerError: damaged, from another version, or not a ledger.
+        """
+        with _explained(path):
+            if not path.exists():
+                with _connected(None, "memory") as database:
+                    _migrate(database)
+                    yield cls(database)
+                return
+            with _connected(path, "ro") as database:
+                version = _version(database)
+                if version == 0:  # a run has made the file a moment ago
+                    with _connected(None, "memory") as empty:
+                        _migrate(empty)
+                        yield cls(empty)
+                    return
+                if version < len(_MIGRATIONS):
+                    raise LedgerError(f"{path} is from an older version; the next run of the job migrates it")
+                yield cls(database)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is written together and is on disk when the block ends, or not at all."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    # --- files and contents
+
+    def files(self) -> dict[str, SourceFile]:
+        """What the last scan saw, by path."""
+        rows = self._database.execute("SELECT path, size_bytes, mtime_ns, sha256, problem FROM files")
+        return {
+            path: SourceFile(path, size_bytes, mtime_ns, sha256, problem)
+            for path, size_bytes, mtime_ns, sha256, problem in ((os.fsdecode(row[0]), *row[1:]) for row in rows)
+        }
+
+    def record_scan(self, files: Iterable[SourceFile]) -> None:
+        """These files, and no others, are in the folder now."""
+        rows = [(os.fsencode(f.path), f.size_bytes, f.mtime_ns, f.sha256, f.problem) for f in files]
+        with self.transaction():
+            self._database.execute("DELETE FROM files")
+            self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows)
+
+    def contents(self, reader: str) -> dict[str, Content]:
+        """The contents that were opened before, and those that this ``reader`` could not open."""
+        rows = self._database.execute(
+            "SELECT sha256, size_bytes, pages, encrypted, problem FROM contents WHERE pages IS NOT NULL OR reader = ?",
+            (reader,),
+        )
+        return {row[0]: Content(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows}
+
+    def record_content(self, content: Content, reader: str) -> None:
+        """What bytes turned out to be."""
+        with self.transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)",
+                (content.sha256, content.size_bytes, content.pages, content.encrypted, content.problem, reader),
+            )
+
+    # --- chunks
+
+    def chunks(self) -> dict[str, ChunkRecord]:
+        """Every chunk without its result, by id."""
+        rows = self._database.execute("SELECT id, state, failure, reason FROM chunks")
+        return {
+            row[0]: ChunkRecord(ChunkState(row[1]), FailureClass(row[2]) if row[2] else None, row[3]) for row in rows
+        }
+
+    def asked_contents(self) -> frozenset[str]:
+        """The contents of which any chunk was ever planned to be sent."""
+        return frozenset(row[0] for row in self._database.execute("SELECT DISTINCT content FROM chunks"))
+
+    def full_record(self, chunk: str) -> ChunkRecord:
+        """One chunk with its result, its attempts and the id of its last request."""
+        row = self._database.execute(
+            """
+            SELECT c.state, c.failure, c.reason, a.result, a.model,
+                (SELECT count(*) FROM attempts t WHERE t.chunk = c.id AND t.outcome IS NOT 'split'),
+                coalesce(a.request_id, (SELECT t.request_id FROM attempts t
+                    WHERE t.chunk = c.id AND t.request_id IS NOT NULL ORDER BY t.id DESC LIMIT 1))
+            FROM chunks c LEFT JOIN answers a ON a.chunk = c.id WHERE c.id = ?
+            """,
+            (chunk,),
+        ).fetchone()
+        if row is None:
+            return ChunkRecord(ChunkState.OPEN)
+        state, failure, reason, result, model, attempts, request_id = row
+        return ChunkRecord(
+            ChunkState(state),
+            FailureClass(failure) if failure else None,
+            reason,
+            attempts,
+            request_id,
+            json.loads(result) if result is not None else None,
+            model,
+        )
+
+    def begin(self, chunk: NewChunk, run: str, begun_at: str) -> int:
+        """An attempt is about to be sent; its number. Inside a ``transaction``."""
+        pages = (chunk.pages.first, chunk.pages.last) if chunk.pages else (None, None)
+        self._database.execute(
+            "INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, 'open', NULL, NULL)", (chunk.id, chunk.content, *pages)
+        )
+        cursor = self._database.execute(
+            "INSERT INTO attempts (chunk, run, begun_at) VALUES (?, ?, ?)", (chunk.id, run, begun_at)
+        )
+        return cursor.lastrowid or 0
+
+    def settle(self, settled: Settled, run: str) -> None:
+        """An attempt ended: its cost, and for an answer the answer. Inside a ``transaction``."""
+        outcome = settled.outcome
+        if isinstance(outcome, Split):
+            name, reason, exchange = "split", outcome.reason, None
+        elif isinstance(outcome, Failure):
+            name, reason, exchange = outcome.kind.value, outcome.reason, outcome.exchange
+        else:
+            name, reason, exchange = "answered", None, outcome.exchange
+        wire = exchange or Exchange()
+        usage = wire.usage
+        tokens = (
+            (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+            if usage
+            else (None,) * 4
+        )
+        self._database.execute(
+            """
+            UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?, status = ?, request_id = ?, latency_s = ?,
+                model = ?, input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?,
+                cost_usd = ? WHERE id = ?
+            """,
+            (settled.ended_at, name, reason, wire.status, wire.request_id, wire.latency_s, wire.model, *tokens,
+             settled.cost_usd, settled.attempt),
+        )  # fmt: skip
+        failure = outcome.kind.value if isinstance(outcome, Failure) else None
+        self._database.execute(
+            "UPDATE chunks SET state = ?, failure = ?, reason = ? WHERE id = ? AND state != 'answered'",
+            (settled.state.value, failure, reason, settled.chunk),
+        )
+        if isinstance(outcome, Answer):
+            self._database.execute(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
+                (settled.chunk, _json(outcome.result), wire.model, wire.request_id, run),
+            )
+
+    # --- runs and money
+
+    def begin_run(self, run: RunInfo) -> None:
+        """A run begins; its end is not known."""
+        with self.transaction():
+            self._database.execute(
+                "INSERT INTO runs VALUES (?, ?, NULL, ?, NULL, ?, ?, ?, NULL)",
+                (run.id, run.started_at, RunStatus.RUNNING.value, run.endpoint, run.model, run.version),
+            )
+
+    def finish_run(self, run: RunInfo) -> None:
+        """How a run ended."""
+        with self.transaction():
+            self._database.execute(
+                """
+                UPDATE runs SET finished_at = ?, status = ?, exit_code = ?, model = ?, stopped_because = ? WHERE id = ?
+                """,
+                (run.finished_at, run.status.value, run.exit_code, run.model, run.stopped_because, run.id),
+            )
+
+    def last_run(self) -> RunInfo | None:
+        """The run that began last; ``finished_at`` is "" while it runs, or when it was killed."""
+        row = self._database.execute(
+            """
+            SELECT id, started_at, coalesce(finished_at, ''), status, coalesce(exit_code, -1), endpoint, model, version,
+                stopped_because FROM runs ORDER BY started_at DESC, id DESC LIMIT 1
+            """
+        ).fetchone()
+        if row is None:
+            return None
+        identity, started_at, finished_at, status, *rest = row
+        return RunInfo(identity, started_at, finished_at, RunStatus(status), *rest)
+
+    def answering_models(self, run: str) -> tuple[str, ...]:
+        """The models that answered in a run, by their own word."""
+        rows = self._database.execute(
+            """
+            SELECT DISTINCT model FROM attempts
+            WHERE run = ? AND outcome = 'answered' AND model IS NOT NULL ORDER BY model
+            """,
+            (run,),
+        )
+        return tuple(row[0] for row in rows)
+
+    def contents_sent_in(self, run: str) -> frozenset[str]:
+        """The contents that a run began an attempt for."""
+        rows = self._database.execute(
+            "SELECT DISTINCT c.content FROM attempts t JOIN chunks c ON c.id = t.chunk WHERE t.run = ?", (run,)
+        )
+        return frozenset(row[0] for row in rows)
+
+    def spending(self, run: str | None = None) -> Spending:
+        """What a run's requests came to, or those of all runs.
+
+        A cost is unknown as soon as that of one request is that may have been billed.
+        """
+        where = "t.outcome IS NOT 'split' AND " + ("t.run = ?" if run else "1")
+        row = self._database.execute(
+            f"""
+            WITH sent AS (
+                SELECT t.*,
+                    EXISTS (SELECT 1 FROM attempts e
+                        WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome IS NOT 'split') AS again,
+                    {_MAY_BE_BILLED} AS billable
+                FROM attempts t WHERE {where})
+            SELECT count(*), coalesce(sum(again), 0),
+                coalesce(sum(again AND outcome = 'answered'), 0),
+                coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+                coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0),
+                CASE WHEN coalesce(sum(billable AND cost_usd IS NULL), 0) = 0 THEN total(cost_usd) END,
+                CASE WHEN coalesce(sum(again AND billable AND cost_usd IS NULL), 0) = 0
+                    THEN total(cost_usd) FILTER (WHERE again) END
+            FROM sent
+            """,  # noqa: S608 - the pieces are constants of this module
+            (run,) if run else (),
+        ).fetchone()
+        return Spending(row[0], row[1], row[2], Usage(*row[3:7]), row[7], row[8])
+
+    def cut_off_attempts(self) -> int:
+        """Requests that were in flight when a process ended: they may have been billed without an answer."""
+        row = self._database.execute(
+            """
+            SELECT count(*) FROM attempts t JOIN runs r ON r.id = t.run
+            WHERE t.ended_at IS NULL AND r.finished_at IS NULL
+            """
+        ).fetchone()
+        return int(row[0])
+
+
+# Without a count of tokens only an answer (status 200) can have cost something.
+_MAY_BE_BILLED = "(t.outcome = 'answered' OR t.status = 200 OR t.input_tokens IS NOT NULL)"
+
+
+def _json(result: Mapping[str, Any]) -> str:
+    return json.dumps(result, allow_nan=False, separators=(",", ":"))
+
+
+@contextmanager
+def _connected(path: Path | None, mode: str) -> Iterator[sqlite3.Connection]:
+    if path is None:
+        database = sqlite3.connect(":memory:", isolation_level=None)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        uri = f"{path.resolve().as_uri()}?mode={mode}"
+        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _version(database: sqlite3.Connection) -> int:
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    application = int(database.execute("PRAGMA application_id").fetchone()[0])
+    if version and application != _APPLICATION_ID:
+        raise LedgerError("the file is another program's database; set [ledger] path to a file of its own")
+    if version > len(_MIGRATIONS):
+        raise LedgerError("the ledger was written by a newer version of docpipe; use that version")
+    return version
+
+
+def _migrate(database: sqlite3.Connection) -> None:
+    version = _version(database)
+    tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if version == 0 and tables:
+        raise LedgerError("the file is another program's database; set [ledger] path to a file of its own")
+    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+        marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {number}"
+        database.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's errors as trouble with the run: one line and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise LedgerError(f"the ledger {path} cannot be used: {error}; check the disk and the permissions") from error
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(
+            f"the ledger {path} is damaged: {error}; restore it from a backup, or move it away to begin anew "
+            "(which pays for every answer again)"
+        ) from error

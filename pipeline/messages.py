@@ -1,0 +1,386 @@
+"""The Messages API on the wire, both ways: requests as bytes, response bodies as values. No HTTP here.
+
+Source of the shapes: the API's documentation for version 2023-06-01 (PDF support, structured outputs,
+streaming, errors). The same request is valid under 2026-10-21: no sampling parameters, no prefill.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import __version__
+from pipeline.domain import PageRange, Severity, Usage
+from pipeline.job import Endpoint, PromptSettings
+from pipeline.text import shortened
+
+MESSAGES_PATH = "/v1/messages"
+
+Schema = Mapping[str, Any]
+
+
+def _record(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+_TEXT: Schema = {"type": "string"}
+_PAGE: Schema = {"type": "integer", "description": "page of the attached PDF; its first page is 1"}
+
+RESULT_SCHEMA: Schema = _record(
+    summary=_TEXT,
+    document_type=_TEXT,
+    parties={"type": "array", "items": _TEXT},
+    key_dates={"type": "array", "items": _record(date=_TEXT, meaning=_TEXT, page=_PAGE)},
+    risks={
+        "type": "array",
+        "items": _record(
+            title=_TEXT,
+            category=_TEXT,
+            severity={"type": "string", "enum": [severity.value for severity in reversed(Severity)]},
+            page=_PAGE,
+            quote={"type": "string", "description": "copied word for word from that page"},
+            explanation=_TEXT,
+            recommendation=_TEXT,
+        ),
+    },
+)
+"""What is asked of each chunk."""
+
+SYNTHESIS_SCHEMA: Schema = _record(summary=_TEXT)
+"""What is asked when the chunk summaries of a document become one."""
+
+_SYNTHESIS_INSTRUCTIONS = (
+    "These are summaries of consecutive parts of one document. Combine them into one coherent summary of the "
+    "whole document, in at most ten sentences. Add nothing that they do not say."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request body around a payload: the base64 of a file stands between ``head`` and ``tail``.
+
+    A body without a document is all ``head``.
+    """
+
+    head: bytes
+    tail: bytes = b""
+
+    def size_bytes(self, payload_bytes: int) -> int:
+        """The size of the whole body with a payload of so many bytes before base64."""
+        return len(self.head) + (payload_bytes + 2) // 3 * 4 + len(self.tail)
+
+
+def request_fingerprint(endpoint: Endpoint, prompt: PromptSettings) -> str:
+    """A hash of all that changes an answer besides the pages themselves.
+
+    How JSON is asked for (by schema or in words) is left out: the answer asked for is the same.
+    """
+    return _hash("request-1", endpoint.model, endpoint.max_tokens, endpoint.effort, prompt.system, prompt.instructions,
+                 RESULT_SCHEMA)  # fmt: skip
+
+
+def chunk_id(content: str, pages: PageRange, fingerprint: str) -> str:
+    """The key of a chunk's paid answer."""
+    return _hash("chunk-1", content, pages.first, pages.last, fingerprint)
+
+
+def synthesis_id(content: str, chunk_ids: tuple[str, ...]) -> str:
+    """The key of the answer that joins the summaries of these chunks; their ids hold the request's fingerprint."""
+    return _hash("synthesis-1", content, _SYNTHESIS_INSTRUCTIONS, chunk_ids)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def chunk_body(endpoint: Endpoint, prompt: PromptSettings, pages: PageRange, page_count: int, by_schema: bool) -> Body:
+    """The request for one chunk of a document of ``page_count`` pages.
+
+    The document block stands before the text, as the API's documentation advises. It has no title: what
+    does not follow from the content must not change the answer.
+    """
+    marker = uuid.uuid4().hex  # stands for the payload, which is never in memory as a whole
+    document = {
+        "type": "document",
+        "source": {"type": "base64", "media_type": "application/pdf", "data": marker},
+    }
+    text = prompt.instructions
+    if len(pages) < page_count:
+        text += f"\n\nThe attached PDF holds pages {pages} of a document of {page_count} pages."
+    text += "\n\nPage numbers count within the attached PDF; its first page is 1."
+    body = _request(endpoint, prompt.system, [document], text, RESULT_SCHEMA, by_schema)
+    head, tail = body.split(marker.encode())
+    return Body(head, tail)
+
+
+def synthesis_body(endpoint: Endpoint, prompt: PromptSettings, summaries: tuple[tuple[PageRange, str], ...],
+                   by_schema: bool) -> Body:  # fmt: skip
+    """The text-only request that turns chunk summaries into one."""
+    # A summary is model output over a hostile document: it must not be able to close its own element.
+    parts = "\n".join(f'<part pages="{pages}">{text.replace("<", "‹")}</part>' for pages, text in summaries)
+    text = f"{_SYNTHESIS_INSTRUCTIONS}\n\n{parts}"
+    return Body(_request(endpoint, prompt.system, [], text, SYNTHESIS_SCHEMA, by_schema))
+
+
+def greeting_body(endpoint: Endpoint) -> Body:
+    """A small request that shows whether the key and the model work."""
+    content = [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+    # Thinking counts toward max_tokens on newer models, so a handful would come back empty.
+    return Body(_json({"model": endpoint.model, "max_tokens": min(endpoint.max_tokens, 1024), "messages": content}))
+
+
+def _request(endpoint: Endpoint, system: str, blocks: list[Any], text: str, schema: Schema, by_schema: bool) -> bytes:
+    output_config: dict[str, Any] = {}
+    if endpoint.effort is not None:
+        output_config["effort"] = endpoint.effort
+    if by_schema:
+        output_config["format"] = {"type": "json_schema", "schema": schema}
+    else:
+        text += "\n\nAnswer with one JSON object and nothing else. It must fit this JSON schema:\n" + json.dumps(schema)
+    request: dict[str, Any] = {"model": endpoint.model, "max_tokens": endpoint.max_tokens, "system": system}
+    if output_config:
+        request["output_config"] = output_config
+    if endpoint.stream:
+        request["stream"] = True
+    request["messages"] = [{"role": "user", "content": [*blocks, {"type": "text", "text": text}]}]
+    return _json(request)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def headers(endpoint: Endpoint, key: str | None) -> dict[str, str]:
+    """The headers of every request to this endpoint, the key among them."""
+    result = {
+        "content-type": "application/json",
+        "user-agent": f"docpipe/{__version__}",
+        "anthropic-version": endpoint.anthropic_version,
+        **endpoint.headers,
+    }
+    if key is not None:
+        result.update({"authorization": f"Bearer {key}"} if endpoint.auth == "bearer" else {"x-api-key": key})
+    return result
+
+
+# --- responses ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message. ``text`` joins its text blocks; ``refusal`` explains a refusal where the API does."""
+
+    text: str
+    stop_reason: str
+    model: str | None
+    usage: Usage | None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiError:
+    """An error body, read leniently: routers put their own shapes around the API's.
+
+    ``type`` and ``code`` are "" when the body has none. ``usage`` is what a stream had reported before
+    the error ended it.
+    """
+
+    type: str
+    message: str
+    code: str = ""
+    request_id: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A body that is neither a whole message nor an error; ``usage`` is what it may have cost."""
+
+    reason: str
+    usage: Usage | None = None
+
+
+def read_response(content_type: str, body: bytes) -> Message | ApiError | Unusable:
+    """The body of a response with status 200, by its content type: some routers answer a stream with JSON."""
+    if "event-stream" in content_type:
+        return _Stream().read(body)
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        what = "an HTML page" if b"<html" in body[:2000].lower() else "no JSON"
+        return Unusable(f"the endpoint answered with {what}: {shortened(_plain(body), 80)}")
+    if isinstance(value, dict) and (value.get("type") == "error" or "error" in value):
+        return read_error(body)
+    if not isinstance(value, dict) or not isinstance(value.get("content"), list):
+        return Unusable("the endpoint answered with JSON that is not a message")
+    usage = _usage(value.get("usage"))
+    if not isinstance(value.get("stop_reason"), str):
+        return Unusable("the message has no stop reason", usage)
+    text = "".join(
+        block["text"]
+        for block in value["content"]
+        if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str)
+    )
+    return Message(text, value["stop_reason"], _text(value.get("model")), usage, _refusal(value.get("stop_details")))
+
+
+def read_error(body: bytes) -> ApiError:
+    """An error body of the API or of a router before it; never fails.
+
+    A router may quote the API's own JSON inside its message: then the quoted error is the one that counts.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return _quoted(ApiError("", shortened(_plain(body), 300)))
+    if not isinstance(value, dict):
+        return ApiError("", shortened(str(value), 300))
+    return _quoted(_error_of(value))
+
+
+def _error_of(value: Mapping[str, Any]) -> ApiError:
+    error = value.get("error", value)
+    if not isinstance(error, dict):
+        error = {"message": error}
+    details = error.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else error.get("code")
+    message = error.get("message") or error.get("detail") or value.get("message") or value.get("detail") or ""
+    return ApiError(
+        _text(error.get("type")) or "",
+        shortened(message if isinstance(message, str) else json.dumps(message), 300),
+        code if isinstance(code, str) else "",
+        _text(value.get("request_id")),
+    )
+
+
+def _quoted(error: ApiError) -> ApiError:
+    for match in re.finditer(r"\{", error.message):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(error.message, match.start())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and isinstance(value.get("error"), dict):
+            inner = _error_of(value)
+            return inner if inner.type else error
+    return error
+
+
+def _plain(body: bytes) -> str:
+    """The readable words of a body, HTML tags and what stands in scripts and styles left out."""
+    text = body[:20_000].decode("utf-8", "replace")
+    return re.sub(r"<(script|style)\b.*?</\1>|<[^<>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _refusal(details: object) -> str | None:
+    if not isinstance(details, dict):
+        return None
+    words = [details[key] for key in ("category", "explanation") if isinstance(details.get(key), str)]
+    return ": ".join(words) or None
+
+
+_USAGE_KEYS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict) or not any(isinstance(value.get(key), int) for key in _USAGE_KEYS):
+        return None
+    return Usage(*(max(0, value[key]) if isinstance(value.get(key), int) else 0 for key in _USAGE_KEYS))
+
+
+def server_sent_events(body: bytes) -> Iterator[tuple[str, str]]:
+    """The ``(event, data)`` pairs of a stream, as WHATWG's HTML standard parses them.
+
+    Only CR, LF and CRLF end a line; a comment begins with a colon; an event that the end of the
+    stream cuts off is dropped.
+    """
+    name = ""
+    data: list[str] = []
+    lines = re.split(r"\r\n|\n|\r", body.decode("utf-8-sig", "replace"))
+    for line in lines[:-1]:  # what follows the last line end is cut off
+        if not line:
+            if data:
+                yield name or "message", "\n".join(data)
+            name, data = "", []
+            continue
+        key, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            data.append(value)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Puts a message together from its events; only a stream with all its ends is a message."""
+
+    texts: dict[int, str] = field(default_factory=dict)
+    open_blocks: set[int] = field(default_factory=set)
+    model: str | None = None
+    stop_reason: str | None = None
+    refusal: str | None = None
+    usage: Usage | None = None
+    stopped: bool = False
+
+    def read(self, body: bytes) -> Message | ApiError | Unusable:
+        for _, data in server_sent_events(body):
+            try:
+                event = json.loads(data)
+            except (ValueError, RecursionError):
+                return Unusable("the stream holds an event that is not JSON", self.usage)
+            if not isinstance(event, dict):
+                return Unusable("the stream holds an event that is not an object", self.usage)
+            if event.get("type") == "error" or "error" in event:
+                error = read_error(data.encode())
+                return ApiError(error.type, error.message, error.code, error.request_id, self.usage)
+            self._take(event)
+        if not self.stopped or self.stop_reason is None or self.open_blocks:
+            return Unusable("the stream was cut off before its end", self.usage)
+        text = "".join(self.texts[index] for index in sorted(self.texts))
+        return Message(text, self.stop_reason, self.model, self.usage, self.refusal)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        """One event; unknown types and shapes are passed over, as the API's documentation asks."""
+        kind, index, delta = event.get("type"), event.get("index"), event.get("delta")
+        if kind == "message_start" and isinstance(event.get("message"), dict):
+            self.model = _text(event["message"].get("model"))
+            self._count(event["message"].get("usage"))
+        elif kind == "content_block_start" and isinstance(index, int):
+            self.open_blocks.add(index)
+            block = event.get("content_block")
+            if isinstance(block, dict) and block.get("type") == "text":
+                self.texts[index] = _text(block.get("text")) or ""
+        elif kind == "content_block_delta" and isinstance(index, int) and isinstance(delta, dict):
+            if delta.get("type") == "text_delta" and isinstance(delta.get("text"), str):
+                self.texts[index] = self.texts.get(index, "") + delta["text"]
+        elif kind == "content_block_stop" and isinstance(index, int):
+            self.open_blocks.discard(index)
+        elif kind == "message_delta":
+            self._count(event.get("usage"))
+            if isinstance(delta, dict):
+                self.stop_reason = _text(delta.get("stop_reason")) or self.stop_reason
+                self.refusal = _refusal(delta.get("stop_details")) or self.refusal
+        elif kind == "message_stop":
+            self.stopped = True
+
+    def _count(self, reported: object) -> None:
+        """Counts in a stream are cumulative, but each event may leave some out or say 0: the largest is true."""
+        new, old = _usage(reported), self.usage
+        if new is None or old is None:
+            self.usage = new or old
+            return
+        self.usage = Usage(
+            max(old.input_tokens, new.input_tokens),
+            max(old.output_tokens, new.output_tokens),
+            max(old.cache_read_tokens, new.cache_read_tokens),
+            max(old.cache_write_tokens, new.cache_write_tokens),
+        )

@@ -1,0 +1,157 @@
+"""Which chunks a document needs, what is known of them, and what the rest will cost. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.domain import Chunk, ChunkRecord, ChunkState, Content, FailureClass, PageRange, Usage
+from pipeline.messages import chunk_id
+
+# Planning figures for one page: the API's documentation names 1,500 to 3,000 tokens for the text, and the
+# image of the page comes on top.
+_INPUT_TOKENS_PER_PAGE = 3_500
+_INPUT_TOKENS_PER_REQUEST = 900  # prompt and schema
+_OUTPUT_TOKENS_PER_REQUEST = 800
+_OUTPUT_TOKENS_PER_PAGE = 150
+
+_OPEN = ChunkRecord(ChunkState.OPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may hold. ``max_file_bytes`` is before base64."""
+
+    max_pages: int
+    overlap_pages: int
+    max_file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChunk:
+    """A chunk, and what the ledger knows of it."""
+
+    chunk: Chunk
+    record: ChunkRecord
+
+
+def page_ranges(pages: int, limits: Limits, size_bytes: int = 0) -> Iterator[PageRange]:
+    """Cut a document into the fewest ranges that the limits allow, as equal as can be.
+
+    Nine pages at most eight each give 4 + 5, not 8 + 1: a last chunk of one page would be read without
+    its context. ``size_bytes`` of the whole makes more ranges where its pages are heavy on the mean; a
+    chunk that is too large all the same is halved when it was cut. With an overlap, each range but the
+    first begins so many pages earlier.
+    """
+    step = limits.max_pages - limits.overlap_pages if pages > limits.max_pages else limits.max_pages
+    pieces = min(pages, max(-(-pages // step), -(-size_bytes // limits.max_file_bytes)))
+    for piece in range(pieces):
+        first = piece * pages // pieces + 1
+        last = (piece + 1) * pages // pieces
+        yield PageRange(max(1, first - limits.overlap_pages) if piece else first, last)
+
+
+def halves(chunk: Chunk, fingerprint: str) -> tuple[Chunk, Chunk] | None:
+    """The two chunks that take the place of one that is too large; None for a single page."""
+    first, last = chunk.pages.first, chunk.pages.last
+    if first == last:
+        return None
+    middle = (first + last) // 2
+    left, right = (
+        _chunk(chunk.content, r, fingerprint) for r in (PageRange(first, middle), PageRange(middle + 1, last))
+    )
+    return left, right
+
+
+def chunks_of(
+    content: Content, limits: Limits, fingerprint: str, known: Mapping[str, ChunkRecord]
+) -> tuple[PlannedChunk, ...]:
+    """The chunks of a content in page order, those that were split replaced by their halves.
+
+    A content that could not be opened has none.
+    """
+    if content.pages is None:
+        return ()
+    waiting = [_chunk(content.sha256, r, fingerprint) for r in page_ranges(content.pages, limits, content.size_bytes)]
+    waiting.reverse()
+    planned = []
+    while waiting:
+        chunk = waiting.pop()
+        record = known.get(chunk.id, _OPEN)
+        parts = halves(chunk, fingerprint) if record.state is ChunkState.SPLIT else None
+        if parts:
+            waiting.extend(reversed(parts))
+        else:
+            planned.append(PlannedChunk(chunk, record))
+    return tuple(planned)
+
+
+def _chunk(content: str, pages: PageRange, fingerprint: str) -> Chunk:
+    return Chunk(chunk_id(content, pages, fingerprint), content, pages)
+
+
+def is_due(record: ChunkRecord, failed_only: bool) -> bool:
+    """Whether a run sends this chunk: what is open, and what failed in a way that may have passed.
+
+    ``failed_only``: only what failed, also for good, as ``retry`` does.
+    """
+    if failed_only:
+        return record.state is ChunkState.FAILED
+    return record.state is ChunkState.OPEN or (
+        record.state is ChunkState.FAILED and record.failure is FailureClass.TRANSIENT
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What sending some chunks will take, by the planning figures of this module."""
+
+    chunks: int
+    pages: int
+    usage: Usage
+
+
+def estimate(chunks: list[Chunk]) -> Estimate:
+    """An estimate before anything is sent; the pages' text is not read for it."""
+    pages = sum(len(chunk.pages) for chunk in chunks)
+    return Estimate(
+        len(chunks),
+        pages,
+        Usage(
+            input_tokens=len(chunks) * _INPUT_TOKENS_PER_REQUEST + pages * _INPUT_TOKENS_PER_PAGE,
+            output_tokens=len(chunks) * _OUTPUT_TOKENS_PER_REQUEST + pages * _OUTPUT_TOKENS_PER_PAGE,
+        ),
+    )
+
+
+class Why(StrEnum):
+    """Why a run would send something for a document, or not."""
+
+    NEW = "new"
+    CHANGED = "changed"  # the path is known with other bytes
+    PROMPT_CHANGED = "prompt changed"  # answered before with another model, prompt or setting
+    UNFINISHED = "unfinished"  # an earlier run was stopped before all was sent
+    FAILED_BEFORE = "failed before"
+    UNCHANGED = "unchanged"
+    UNREADABLE = "unreadable"  # cannot be opened; nothing to send
+
+
+def why(chunks: tuple[PlannedChunk, ...], *, content_changed: bool, content_asked: bool) -> Why:
+    """The reason for one document.
+
+    ``content_changed``: an earlier run saw its path with other bytes; ``content_asked``: the ledger has
+    chunks of its content, under whatever request fingerprint.
+    """
+    states = {planned.record.state for planned in chunks}
+    if not chunks:
+        return Why.UNREADABLE
+    if states == {ChunkState.ANSWERED}:
+        return Why.UNCHANGED
+    if ChunkState.FAILED in states:
+        return Why.FAILED_BEFORE
+    if ChunkState.ANSWERED in states:
+        return Why.UNFINISHED
+    if content_asked:
+        return Why.PROMPT_CHANGED
+    return Why.CHANGED if content_changed else Why.NEW

@@ -1,0 +1,97 @@
+"""How a run shows itself on stderr: a bar on a terminal, one line per event elsewhere; knows rich."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pipeline.domain import Answer, Chunk, ChunkState, Outcome, Split, Synthesis, Task
+from pipeline.text import printable
+
+
+class Lines:
+    """One line per event, for logs and cron mail: no escape sequences, nothing overwritten."""
+
+    def sending(self, chunks: int, pages: int) -> None:
+        """So much is due."""
+        self.said(f"sending {chunks} chunks, {pages} pages")
+
+    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+        """What became of one attempt."""
+        self.said(_told(task, outcome, state, again_in_s))
+
+    def said(self, line: str) -> None:
+        """A line of its own."""
+        click.echo(printable(line), err=True)
+
+
+class Bar:
+    """A bar of chunks; only what went wrong gets a line."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: TaskID | None = None
+        self._total = 0
+
+    def sending(self, chunks: int, pages: int) -> None:
+        """So much is due."""
+        self._total = chunks
+        self._bar = self._progress.add_task(f"reading {pages} pages", total=chunks)
+
+    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+        """One attempt ended."""
+        if not isinstance(outcome, Answer):
+            self.said(_told(task, outcome, state, again_in_s))
+        if self._bar is None or isinstance(task, Synthesis):
+            return
+        if state is ChunkState.SPLIT:
+            self._total += 1
+            self._progress.update(self._bar, total=self._total)
+        elif state is not ChunkState.OPEN:
+            self._progress.advance(self._bar)
+
+    def said(self, line: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(escape(printable(line)), highlight=False)
+
+
+@contextmanager
+def shown() -> Iterator[Bar | Lines]:
+    """The right one for where stderr leads."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("chunks"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Bar(progress)
+
+
+def _told(task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> str:
+    what = f"{task.content[:12]} pages {task.pages}" if isinstance(task, Chunk) else f"{task.content[:12]} synthesis"
+    if isinstance(outcome, Answer):
+        return f"{what}: answered in {outcome.exchange.latency_s:.1f} s"
+    if isinstance(outcome, Split) or state is ChunkState.SPLIT:
+        return f"{what}: halved ({outcome.reason})"
+    again = f"; again in {again_in_s:.1f} s" if again_in_s is not None else ""
+    return f"{what}: {outcome.kind.value} failure: {outcome.reason}{again}"

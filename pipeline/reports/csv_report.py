@@ -1,0 +1,70 @@
+"""risks.csv: one row a risk, for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+
+from pipeline.domain import DocumentResult, Risk, RunResult
+from pipeline.reports.presentation import one_line, register
+from pipeline.text import printable
+
+COLUMNS = (
+    "document",
+    "sha256",
+    "status",
+    "page",
+    "severity",
+    "category",
+    "title",
+    "quote",
+    "quote_check",
+    "explanation",
+    "recommendation",
+    "read_by",
+)
+
+# Where the list separator is a semicolon, a spreadsheet cuts a cell of ours at each semicolon, and what
+# follows one is the beginning of a cell.
+_AFTER_SEMICOLON = re.compile(r";(\s*)(?=[=+\-@＝＋－＠])")
+
+
+def render(result: RunResult) -> str:
+    """The register, worst first, with CRLF line ends; no cell is a formula to a spreadsheet."""
+    out = io.StringIO(newline="")
+    rows = csv.writer(out)
+    rows.writerow(COLUMNS)
+    read_by = _cell(result.run.model)
+    rows.writerows([*_row(document, risk), read_by] for document, risk in register(result))
+    return out.getvalue()
+
+
+def _row(document: DocumentResult, risk: Risk) -> list[str]:
+    return [
+        _guarded(document.path, printable(document.path)),
+        document.sha256 or "",
+        document.status,
+        "" if risk.page is None else str(risk.page),
+        risk.severity,
+        _cell(risk.category),
+        _cell(risk.title),
+        _cell(risk.quote),
+        risk.quote_check or "",
+        _cell(risk.explanation),
+        _cell(risk.recommendation),
+    ]
+
+
+def _cell(text: str) -> str:
+    return _guarded(text, one_line(text))
+
+
+def _guarded(text: str, shown: str) -> str:
+    """``shown`` with an apostrophe in front if a spreadsheet might take ``text`` or it for a formula."""
+    shown = _AFTER_SEMICOLON.sub(r";\1'", shown)
+    first = next((c for c in text if unicodedata.category(c)[0] not in "CZ"), "")
+    # NFKC folds the full-width and small forms, which some spreadsheets read as the ASCII sign.
+    starts_formula = first != "" and unicodedata.normalize("NFKC", first) in ("=", "+", "-", "@")
+    return f"'{shown}" if starts_formula or text.startswith(("\t", "\r")) else shown

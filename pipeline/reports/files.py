@@ -1,0 +1,102 @@
+"""Report files that take their places together, after all of them are whole on disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.errors import SettingsError
+from pipeline.text import printable
+
+_PREFIX, _SUFFIX = ".docpipe-", ".tmp"
+
+
+class Staging:
+    """Contents written under temporary names beside their places, waiting for ``publish``."""
+
+    def __init__(self) -> None:
+        self._moves: list[tuple[Path, Path]] = []  # (temporary name, place), in the order of adding
+
+    def add(self, place: Path, content: bytes) -> None:
+        """Bring ``content`` to disk beside ``place``; what stands there stays for now.
+
+        Raises:
+            SettingsError: the disk or the folder does not take it.
+        """
+        temporary = place.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+        self._moves.append((temporary, place))
+        with _naming(place), temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def publish(self, vanished: Iterable[Path]) -> None:
+        """Move every file into its place and remove ``vanished``, before the file added last takes its own.
+
+        That one says what the others are: as long as it is the old one, the next run knows what to do again.
+
+        Raises:
+            SettingsError: a file cannot be moved or removed.
+        """
+        *others, (last, last_place) = self._moves
+        for temporary, place in others:
+            with _naming(place):
+                temporary.replace(place)
+        for path in vanished:
+            with _naming(path):
+                path.unlink(missing_ok=True)
+        with _naming(last_place):
+            for folder in {place.parent for _, place in others}:
+                _sync(folder)
+            last.replace(last_place)
+            _sync(last_place.parent)
+
+    def discard(self) -> None:
+        """Remove the temporary files that were not moved."""
+        for temporary, _ in self._moves:
+            with suppress(OSError):  # the next write clears what this one cannot
+                temporary.unlink()
+
+
+@contextmanager
+def staging(*folders: Path) -> Iterator[Staging]:
+    """A ``Staging`` for ``folders``, which are made where missing and cleared of a killed run's temporary files.
+
+    Raises:
+        SettingsError: a folder cannot be made or read.
+    """
+    for folder in folders:
+        with _naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for stray in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+                stray.unlink(missing_ok=True)
+    staged = Staging()
+    try:
+        yield staged
+    finally:
+        staged.discard()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot sync a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _naming(place: Path) -> Iterator[None]:
+    """Turn an operating system's refusal into one line that names ``place`` and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"cannot write {printable(str(place))}: {error.strerror or error}. Free space there, make it writable or"
+            " name another folder under [report] in the job file; then `docpipe report` writes the report from"
+            " the ledger without sending anything"
+        ) from error

@@ -1,0 +1,125 @@
+"""documents/NAME.md: one document as a page of its own, in CommonMark with tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipeline.domain import ChunkState, DocumentResult, KeyDate, Risk, RunResult
+from pipeline.reports.presentation import (
+    QUOTE_LABELS,
+    counted,
+    coverage,
+    one_line,
+    paragraphs,
+    unchecked_quotes,
+    worst_first,
+)
+from pipeline.text import printable
+
+_MARKUP = re.compile(r"[\\*_{}\[\]<>~&$#|`]")
+_LINE_START = re.compile(r"^(?:[-+=:]|\d+(?=[.)](?: |$)))")
+_WORDS = re.compile(r"[^\s`|]+|[\s`|]")
+# Readers turn these into links although no markup stands around them; no escape stops all readers.
+_AUTOLINK = re.compile(r"://|www\.|mailto:|xmpp:|@\S", re.IGNORECASE)
+
+
+def render_document(document: DocumentResult, result: RunResult) -> str:
+    """The page of ``document``. Of ``result`` it shows the title, the model, the version and the rules notice."""
+    sections = [
+        _head(document, result),
+        _summary(document),
+        _facts(document),
+        _risks(document),
+        _failures(document),
+        _foot(result),
+    ]
+    return "\n\n".join(block for section in sections for block in section) + "\n"
+
+
+def escaped(text: str) -> str:
+    """``text`` on one line, with nothing in it that Markdown, HTML in it or automatic links would act on."""
+    return _escaped_line(one_line(text))
+
+
+def _escaped_line(line: str) -> str:
+    marked = "".join(
+        f"`{word}`" if _AUTOLINK.search(word) else _MARKUP.sub(r"\\\g<0>", word) for word in _WORDS.findall(line)
+    )
+    return _LINE_START.sub(lambda m: f"{m[0]}\\" if m[0].isdecimal() else f"\\{m[0]}", marked)
+
+
+def _head(document: DocumentResult, result: RunResult) -> Iterator[str]:
+    yield f"# {_escaped_line(printable(document.path))}"
+    if result.reads_with_rules:
+        yield "**Built-in rules, not a language model, read this document.**"
+    reason = f" {escaped(document.reason)}" if document.reason else ""
+    yield f"**{document.status.capitalize()}**: {coverage(document)}.{reason}"
+
+
+def _summary(document: DocumentResult) -> Iterator[str]:
+    if document.summary.strip():
+        yield "## Summary"
+        yield from map(escaped, paragraphs(document.summary))
+    if document.summary_note:
+        yield f"*{escaped(document.summary_note)}*"
+
+
+def _facts(document: DocumentResult) -> Iterator[str]:
+    facts = [f"- Type: {escaped(document.document_type)}"] if document.document_type.strip() else []
+    facts += [f"- Party: {escaped(party)}" for party in document.parties]
+    if facts or document.key_dates:
+        yield "## Facts"
+    if facts:
+        yield "\n".join(facts)
+    if document.key_dates:
+        yield _table(("Date", "Meaning", "Page"), map(_key_date, document.key_dates))
+
+
+def _key_date(key_date: KeyDate) -> tuple[str, str, str]:
+    return escaped(key_date.date), escaped(key_date.meaning), str(key_date.page or "unknown")
+
+
+def _risks(document: DocumentResult) -> Iterator[str]:
+    yield "## Risks"
+    if not document.risks:
+        yield "None found in the pages read." if document.pages_covered else "No page was read."
+    if unchecked := unchecked_quotes(document.risks):
+        yield f"*Not checked against the page: {counted(unchecked, 'quote')}.*"
+    for risk in worst_first(document.risks):
+        yield from _risk(risk)
+
+
+def _risk(risk: Risk) -> Iterator[str]:
+    yield f"### {risk.severity.capitalize()}: {escaped(risk.title)}"
+    page = "page unknown" if risk.page is None else f"page {risk.page}"
+    check = f"; quote: {QUOTE_LABELS[risk.quote_check]}" if risk.quote_check else ""
+    yield f"Category: {escaped(risk.category)}; {page}{check}"
+    if risk.quote.strip():
+        yield "\n>\n".join(f"> {escaped(line)}" for line in paragraphs(risk.quote))
+    yield from map(escaped, paragraphs(risk.explanation))
+    if risk.recommendation.strip():
+        yield f"**Recommendation**: {escaped(risk.recommendation)}"
+
+
+def _failures(document: DocumentResult) -> Iterator[str]:
+    unanswered = [c for c in document.chunks if c.status in (ChunkState.FAILED, ChunkState.OPEN)]
+    if unanswered:
+        yield "## Pages without an answer"
+        yield _table(
+            ("Pages", "State", "Attempts", "Reason", "Request"),
+            (
+                (str(c.pages), c.status, str(c.attempts), escaped(c.reason or ""), escaped(c.request_id or ""))
+                for c in unanswered
+            ),
+        )
+
+
+def _foot(result: RunResult) -> Iterator[str]:
+    yield "---"
+    yield f"{escaped(result.title)}; read by {escaped(result.run.model)}; docpipe {escaped(result.run.version)}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

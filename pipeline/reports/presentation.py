@@ -1,0 +1,131 @@
+"""How results are put to people: order, words and units, the same in every format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.domain import (
+    DocumentResult,
+    DocumentStatus,
+    PageRange,
+    QuoteCheck,
+    Risk,
+    RunResult,
+    RunStatus,
+    Severity,
+)
+from pipeline.text import printable
+
+QUOTE_LABELS = {
+    QuoteCheck.VERIFIED: "word for word on this page",
+    QuoteCheck.PAGE_CORRECTED: "word for word; the model named another page",
+    QuoteCheck.ALTERED: "differs from the page",
+    QuoteCheck.NOT_FOUND: "not found in the document",
+    QuoteCheck.NOT_CHECKABLE: "the page has no text to check against",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a reader must know before anything else. ``kind`` is rules, stopped or incomplete."""
+
+    kind: str
+    text: str
+
+
+def notices(result: RunResult) -> list[Notice]:
+    """Why this report is less than a model's reading of every page; empty when it is just that."""
+    found = []
+    if result.reads_with_rules:
+        found.append(Notice("rules", "Built-in rules, not a language model, read these documents."))
+    if result.run.status is RunStatus.STOPPED:
+        because = one_line(result.run.stopped_because or "the reason is not known")
+        found.append(Notice("stopped", f"The run stopped before its work was done: {because}"))
+    elif result.run.status is RunStatus.RUNNING:
+        found.append(Notice("stopped", "The run is still under way, or was killed: this is what it had so far."))
+    if any(d.status is not DocumentStatus.DONE for d in result.documents):
+        found.append(Notice("incomplete", _incomplete(result)))
+    elif result.run.status is RunStatus.INCOMPLETE:
+        found.append(Notice("incomplete", "This report is incomplete."))
+    return found
+
+
+def _incomplete(result: RunResult) -> str:
+    unread = sum(len(r) for d in result.documents for r in d.missing_pages)
+    unopened = sum(d.pages is None for d in result.documents)
+    unfinished = sum(d.status is not DocumentStatus.DONE for d in result.documents)
+    details = [f"{counted(unread, 'page')} not read"] if unread else []
+    if unopened:
+        details.append(f"{counted(unopened, 'file')} could not be opened")
+    detail = f" ({'; '.join(details)})" if details else ""
+    of_all = f"{unfinished:,} of {counted(len(result.documents), 'document')}"
+    return f"This report is incomplete: {of_all} not fully read{detail}."
+
+
+def needing_attention(result: RunResult) -> list[DocumentResult]:
+    """The documents that are not done: failed ones first, then partial ones, each sorted by path."""
+    return [
+        d for status in (DocumentStatus.FAILED, DocumentStatus.PARTIAL) for d in result.documents if d.status is status
+    ]
+
+
+def worst_first(risks: Iterable[Risk]) -> list[Risk]:
+    """By severity, then by page; risks without a page stand last in their severity."""
+    return sorted(risks, key=lambda r: (r.severity.rank, r.page is None, r.page or 0))
+
+
+def register(result: RunResult) -> list[tuple[DocumentResult, Risk]]:
+    """Every risk with its document: by severity, then by path, then by page."""
+    rows = [(d, r) for d in result.documents for r in worst_first(d.risks)]
+    return sorted(rows, key=lambda row: row[1].severity.rank)
+
+
+def tally(document: DocumentResult) -> list[tuple[Severity, int]]:
+    """How many risks of each severity, worst first, without the severities that do not occur."""
+    counts = Counter(r.severity for r in document.risks)
+    return [(severity, counts[severity]) for severity in Severity if counts[severity]]
+
+
+def unchecked_quotes(risks: Iterable[Risk]) -> int:
+    """How many quotes were not looked for on their page."""
+    return sum(1 for r in risks if r.quote and r.quote_check is None)
+
+
+def coverage(document: DocumentResult) -> str:
+    """``18 of 20 pages read; missing: 3-4``."""
+    if document.pages is None:
+        return "no page read: the file could not be opened"
+    read = f"{document.pages_covered:,} of {counted(document.pages, 'page')} read"
+    return f"{read}; missing: {ranges(document.missing_pages)}" if document.missing_pages else read
+
+
+def ranges(pages: Iterable[PageRange]) -> str:
+    """``3-4, 7``."""
+    return ", ".join(map(str, pages))
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 page``, ``1,200 pages``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def money(usd: float | None) -> str:
+    """``$0.0123``; a price that is not known is said to be unknown."""
+    return "unknown" if usd is None else f"${usd:,.4f}"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time in UTC to the minute: ``2026-03-02 02:41 UTC``."""
+    return f"{printable(iso[:16].replace('T', ' '))} UTC"
+
+
+def one_line(text: str) -> str:
+    """Document or model text on one line: runs of blanks become one, the rest is made printable."""
+    return printable(" ".join(text.split()))
+
+
+def paragraphs(text: str) -> list[str]:
+    """The lines of document or model text that are not blank, each made printable."""
+    return [one_line(line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,70 @@
+"""The end of a run on one screen of a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from itertools import accumulate
+
+from pipeline.domain import DocumentResult, RunResult, RunStatus, Severity
+from pipeline.reports.json_report import totals
+from pipeline.reports.presentation import counted, money, needing_attention, notices, one_line, ranges
+from pipeline.text import printable
+
+COLUMNS = 100
+MAX_NAMED = 10
+_PATH_COLUMNS = 50
+
+_BOLD, _RED, _YELLOW, _GREEN = "1", "31", "33", "32"
+_STATUS_STYLES = {RunStatus.COMPLETE: _GREEN, RunStatus.INCOMPLETE: _YELLOW}
+
+
+def render(result: RunResult, report_folder: str, retry_command: str, color: bool = False) -> str:
+    """At most 25 lines of at most 100 columns, ending with a newline; ``color`` adds ANSI styles.
+
+    ``report_folder`` and ``retry_command`` are there to be copied, so they are never cut.
+    """
+    status = result.run.status
+    lines = [_fit(f"{one_line(result.title)}: {status}")]
+    lines += [_styled(_fit(n.text), _YELLOW, color) for n in notices(result) if n.kind != "incomplete"]
+    lines[0] = _styled(lines[0], f"{_BOLD};{_STATUS_STYLES.get(status, _RED)}", color)
+    lines += ["", *(f"{label:<11} {_fit(text, COLUMNS - 12)}" for label, text in _facts(result))]
+    lines.append(f"{'Report':<11} {printable(report_folder)}")
+    if attention := needing_attention(result):
+        lines += ["", _styled("Not fully read", _BOLD, color), *map(_named, attention[:MAX_NAMED])]
+        if len(attention) > MAX_NAMED:
+            lines.append(f"  and {len(attention) - MAX_NAMED:,} more")
+        lines.append(f"To try these again: {printable(retry_command)}")
+    return "\n".join(lines) + "\n"
+
+
+def _facts(result: RunResult) -> list[tuple[str, str]]:
+    t = totals(result)
+    statuses = f"{t['done']:,} done, {t['partial']:,} partial, {t['failed']:,} failed"
+    risks = ", ".join(f"{t['risks'][severity]:,} {severity}" for severity in Severity)
+    cache = f"cache: {t['cache_read_tokens']:,} read, {t['cache_write_tokens']:,} written"
+    retries = f"{t['retries']:,} retries, {counted(t['chunks_recovered'], 'chunk')} recovered"
+    return [
+        ("Documents", f"{t['documents']:,}: {statuses} ({t['unchanged']:,} unchanged)"),
+        ("Pages", f"{t['pages_covered']:,} of {t['pages']:,} read"),
+        ("Risks", f"{sum(t['risks'].values()):,}: {risks}"),
+        ("Tokens", f"{t['input_tokens']:,} in, {t['output_tokens']:,} out, {cache}"),
+        ("Cost", f"{money(t['cost_usd'])} ({money(t['retry_cost_usd'])} for retries)"),
+        ("Requests", f"{t['requests']:,} ({retries})"),
+    ]
+
+
+def _named(document: DocumentResult) -> str:
+    missing = f"no answer for pages {ranges(document.missing_pages)}" if document.missing_pages else ""
+    problem = "; ".join(filter(None, (one_line(document.reason or ""), missing)))
+    return _fit(f"  {document.status:<7}  {_fit(printable(document.path), _PATH_COLUMNS)}: {problem}")
+
+
+def _fit(text: str, columns: int = COLUMNS) -> str:
+    """``text`` in at most ``columns`` of a terminal, where wide characters take two; a cut shows as an ellipsis."""
+    ends = list(accumulate(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text))
+    return text if not ends or ends[-1] <= columns else text[: bisect_right(ends, columns - 1)] + "…"
+
+
+def _styled(text: str, style: str, color: bool) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if color else text

@@ -1,0 +1,374 @@
+"""The one straight path: scan, open, plan, send, merge, report. The only module that knows the order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline import __version__, endpoints, reports, splitter
+from pipeline.chunk_worker import ChunkWorker, Original
+from pipeline.dispatch import Dispatcher, Observer, Rules, Send, Stop
+from pipeline.domain import (
+    RULES_MODEL,
+    Chunk,
+    Content,
+    DocumentStatus,
+    Outcome,
+    RunInfo,
+    RunResult,
+    RunStatus,
+    SourceFile,
+    Task,
+    Usage,
+)
+from pipeline.errors import ExitCode, SettingsError
+from pipeline.failures import RetryPolicy
+from pipeline.job import Job
+from pipeline.ledger import Ledger, Lock
+from pipeline.prices import PriceList
+from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.scanner import scan
+from pipeline.splitter import Source
+from pipeline.standing import PlannedDocument, Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line adds to the job.
+
+    ``failed_only``: send what failed, also for good, and nothing else. ``limit``: send for so many documents.
+    """
+
+    failed_only: bool = False
+    limit: int | None = None
+
+
+def run_job(job: Job, key: str | None, options: Options, observer: Observer) -> RunResult:
+    """Read what is new in the job's folder and write the reports; the result says how it ended.
+
+    ``key`` is None for an endpoint that takes none. May be killed at any moment and called again.
+
+    Raises:
+        PipelineError: nothing could be done; see ``errors``.
+        KeyboardInterrupt: stopped before anything was sent, or twice; what was recorded stays recorded.
+    """
+    _check_budget(job)
+    with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, _terminable():
+        run = _new_run(job)
+        ledger.begin_run(run)
+        files = _scan(job, ledger, observer)
+        stop = asyncio.run(_open_and_send(job, key, options, observer, ledger, files, run.id))
+        result = _result(job, ledger, files, run, stop)
+        reports.write(result, job.report.folder, job.report.formats)
+        ledger.finish_run(result.run)
+    return result
+
+
+def report_job(job: Job) -> RunResult | None:
+    """Write the reports of the last run again from the ledger; None when the job never ran.
+
+    Raises:
+        PipelineError: see ``errors``; a run that is under way writes its own report.
+    """
+    with Lock(job.ledger.path), Ledger.reading(job.ledger.path) as ledger:
+        result = _last_result(job, ledger)
+        if result is not None:
+            reports.write(result, job.report.folder, job.report.formats)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The books of a job. ``result`` is None when it never ran; its spending is that of the last run.
+
+    ``spent_usd`` is the cost of all runs, None when unknown. ``cut_off`` counts requests without an end:
+    in flight now, or when a process was killed.
+    """
+
+    result: RunResult | None
+    requests: int
+    spent_usd: float | None
+    cut_off: int
+
+
+def status_job(job: Job) -> Status:
+    """What the ledger says, also while a run is under way. Looks at no document."""
+    with Ledger.reading(job.ledger.path) as ledger:
+        spending = ledger.spending()
+        return Status(_last_result(job, ledger), spending.requests, spending.cost_usd, ledger.cut_off_attempts())
+
+
+def plan_job(job: Job, observer: Observer) -> tuple[PlannedDocument, ...]:
+    """What a run would do now, document by document. Sends and writes nothing."""
+    with Ledger.reading(job.ledger.path) as ledger:
+        before = ledger.files()
+        files = _found(job, before, observer)
+        contents = asyncio.run(_open_for_plan(job, ledger, files))
+        return tuple(Standing(job, ledger, files, contents).plan(before, _prices(job)))
+
+
+# --- scan
+
+
+def _scan(job: Job, ledger: Ledger, observer: Observer) -> Sequence[SourceFile]:
+    before = ledger.files()
+    files = _found(job, before, observer)
+    if {file.path: file for file in files} != before:
+        ledger.record_scan(files)
+    return files
+
+
+def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Sequence[SourceFile]:
+    source = job.source
+    found = scan(source.folder, source.include, source.exclude, source.follow_links, before)
+    if found.links_left_out:
+        observer.said(f"{found.links_left_out} links were left out (follow_links = false)")
+    if not found.files:
+        observer.said(f"no file in {source.folder} matches {', '.join(source.include)}")
+    return found.files
+
+
+# --- open
+
+
+async def _open_for_plan(job: Job, ledger: Ledger, files: Sequence[SourceFile]) -> Mapping[str, Content]:
+    sandbox = Sandbox(_processors())
+    try:
+        contents = ledger.contents(splitter.READER)
+        async for content in _opened(_sources(job, files), contents, sandbox):
+            contents[content.sha256] = content
+        return contents
+    finally:
+        sandbox.close()
+
+
+async def _opened(
+    sources: Mapping[str, Source], known: Mapping[str, Content], sandbox: Sandbox
+) -> AsyncIterator[Content]:
+    """Open what is not known, a few files at a time; a file that changed meanwhile is left to the next run."""
+    waiting = iter([(sha256, source) for sha256, source in sources.items() if sha256 not in known])
+    running: set[asyncio.Task[Content | None]] = set()
+    while True:
+        free = 2 * _processors() - len(running)  # one in work and one ready for each process
+        running |= {asyncio.create_task(_inspected(*entry, sandbox)) for entry in itertools.islice(waiting, free)}
+        if not running:
+            return
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if content := task.result():
+                yield content
+
+
+async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content | None:
+    try:
+        seen = await sandbox.call(source.size_bytes, splitter.inspect, source)
+    except SandboxError as error:
+        return Content(sha256, source.size_bytes, None, problem=str(error))
+    except (splitter.SourceChangedError, OSError):
+        return None
+    return Content(sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem)
+
+
+def _sources(job: Job, files: Sequence[SourceFile]) -> dict[str, Source]:
+    """Where each content lies; of twins, the last."""
+    folder = job.source.folder
+    return {f.sha256: Source(str(folder / f.path), f.size_bytes, f.mtime_ns) for f in files if f.sha256}
+
+
+# --- send
+
+
+async def _open_and_send(
+    job: Job,
+    key: str | None,
+    options: Options,
+    observer: Observer,
+    ledger: Ledger,
+    files: Sequence[SourceFile],
+    run: str,
+) -> Stop | None:
+    sandbox = Sandbox(_processors())
+    try:
+        sources = _sources(job, files)
+        contents = ledger.contents(splitter.READER)
+        known = {sha256: c for sha256, c in contents.items() if c.pages is not None or not options.failed_only}
+        async for content in _opened(sources, known, sandbox):
+            ledger.record_content(content, splitter.READER)
+            contents[content.sha256] = content
+        standing = Standing(job, ledger, files, contents)
+        due = itertools.islice(standing.due(options.failed_only), options.limit)
+        tasks = [task for document in due for task in document]
+        if not tasks:
+            return None
+        with _spool(job.ledger.path) as spool:
+            async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
+                worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, job.split.max_request_bytes)
+                send = _sender(worker, contents, sources)
+                dispatcher = Dispatcher(ledger, _rules(job, run, standing), send, standing.synthesis, observer)
+                with _interruptible(dispatcher, observer):
+                    return await dispatcher.send_all(tasks)
+    finally:
+        sandbox.close()
+
+
+def _sender(worker: ChunkWorker, contents: Mapping[str, Content], sources: Mapping[str, Source]) -> Send:
+    async def send(task: Task, by_schema: bool) -> Outcome:
+        if not isinstance(task, Chunk):
+            return await worker.send_synthesis(task, by_schema)
+        content = contents[task.content]
+        original = Original(sources[task.content], content.pages or 0, content.encrypted)
+        return await worker.send_chunk(task, original, by_schema)
+
+    return send
+
+
+def _rules(job: Job, run: str, standing: Standing) -> Rules:
+    retry = RetryPolicy(job.retry.attempts, job.retry.first_wait_seconds, job.retry.max_wait_seconds)
+    return Rules(
+        run=run,
+        concurrency=job.workers.concurrency,
+        requests_per_minute=job.workers.requests_per_minute,
+        retry=retry,
+        by_schema=job.endpoint.output != "prompt",
+        learns_output=job.endpoint.output == "auto",
+        model=job.endpoint.model,
+        prices=_prices(job),
+        max_usd=job.budget.max_usd,
+        fingerprint=standing.fingerprint,
+    )
+
+
+@contextmanager
+def _spool(ledger: Path) -> Iterator[Path]:
+    """A folder for cut chunks beside the ledger, under whose lock nobody else uses it."""
+    folder = ledger.with_name(ledger.name + ".spool")
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    folder.mkdir(mode=0o700)  # parts of documents
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_budget(job: Job) -> None:
+    if job.budget.max_usd is not None and _prices(job).cost_usd(job.endpoint.model, Usage()) is None:
+        raise SettingsError(
+            f"[budget] max_usd cannot be held: the price of {job.endpoint.model} is unknown; "
+            "set [prices] input and output"
+        )
+
+
+def _prices(job: Job) -> PriceList:
+    return PriceList(job.prices.input, job.prices.output)
+
+
+# --- merge
+
+
+def _new_run(job: Job) -> RunInfo:
+    started_at = _now()
+    return RunInfo(
+        id=f"{started_at[:19].replace(':', '')}-{uuid.uuid4().hex[:6]}",
+        started_at=started_at,
+        finished_at="",
+        status=RunStatus.RUNNING,
+        exit_code=-1,
+        endpoint=job.endpoint.use,
+        model=job.endpoint.model,
+        version=__version__,
+    )
+
+
+def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
+    run = ledger.last_run()
+    if run is None:
+        return None
+    return _assembled(job, ledger, tuple(ledger.files().values()), run)
+
+
+def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, stop: Stop | None) -> RunResult:
+    result = _assembled(job, ledger, files, run)
+    whole = all(document.status is DocumentStatus.DONE for document in result.documents)
+    if stop:
+        status, exit_code = RunStatus.STOPPED, stop.exit_code
+    elif whole:
+        status, exit_code = RunStatus.COMPLETE, ExitCode.COMPLETE
+    else:
+        status, exit_code = RunStatus.INCOMPLETE, ExitCode.INCOMPLETE
+    ended = replace(
+        run,
+        finished_at=_now(),
+        status=status,
+        exit_code=int(exit_code),
+        model=", ".join(ledger.answering_models(run.id)) or run.model,
+        stopped_because=stop.reason if stop else None,
+    )
+    return replace(result, run=ended)
+
+
+def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo) -> RunResult:
+    standing = Standing(job, ledger, files, ledger.contents(splitter.READER))
+    documents, by_rules = standing.results(run.id)
+    by_rules = by_rules or run.model == RULES_MODEL
+    return RunResult(job.name, job.title, run, ledger.spending(run.id), documents, by_rules)
+
+
+# --- signals
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the run as ^C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
+    """The first ^C or SIGTERM ends the feeding, the second what is in flight."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in signals]
+
+    def on_signal() -> None:
+        if dispatcher.stop is None:
+            observer.said("stopping: what is in flight is awaited, for it is paid for; once more to give that up too")
+            dispatcher.interrupt()
+        elif task is not None:
+            task.cancel()
+
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

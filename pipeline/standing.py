@@ -1,0 +1,176 @@
+"""Where a job stands: its files, what they hold and what the ledger knows, seen together.
+
+Answers what is due, what a run would do and why, and what each document's result is. Reads the ledger
+and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline import aggregator, messages, planner
+from pipeline.aggregator import Reading
+from pipeline.domain import (
+    RULES_MODEL,
+    ChunkRecord,
+    ChunkState,
+    Content,
+    DocumentResult,
+    DocumentStatus,
+    PageRange,
+    SourceFile,
+    Synthesis,
+    Task,
+    Usage,
+)
+from pipeline.job import Job
+from pipeline.ledger import Ledger
+from pipeline.planner import Limits, PlannedChunk, Why
+from pipeline.prices import PriceList
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDocument:
+    """What a run would do for one document. ``cost_usd`` is None when the price is unknown."""
+
+    path: str
+    why: Why
+    reason: str | None
+    chunks: int
+    pages: int
+    usage: Usage
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One job's files and contents over its ledger. ``contents`` go by their SHA-256."""
+
+    job: Job
+    ledger: Ledger
+    files: Sequence[SourceFile]
+    contents: Mapping[str, Content]
+
+    @property
+    def fingerprint(self) -> str:
+        """The request fingerprint of the job's settings."""
+        return messages.request_fingerprint(self.job.endpoint, self.job.prompt)
+
+    def due(self, failed_only: bool) -> Iterator[tuple[Task, ...]]:
+        """What is to be sent, content by content in the order of the files; twins come once.
+
+        ``failed_only``: only what failed, also for good.
+        """
+        known, plan = self.ledger.chunks(), self._planning()
+        for content in self._distinct_contents():
+            chunks = plan.chunks(content, known)
+            tasks: list[Task] = [p.chunk for p in chunks if planner.is_due(p.record, failed_only)]
+            wanted = self._synthesis(chunks)  # none while a chunk is missing
+            if wanted and planner.is_due(known.get(wanted.id, ChunkRecord(ChunkState.OPEN)), failed_only):
+                tasks += filter(None, [self.synthesis(content.sha256)])
+            if tasks:
+                yield tuple(tasks)
+
+    def synthesis(self, content: str) -> Synthesis | None:
+        """The request that joins the summaries of a content whose chunks are all answered, if it is due."""
+        chunks = self._planning().chunks(self.contents[content], _Records(self.ledger))
+        synthesis = self._synthesis(chunks)
+        if synthesis is None or self.ledger.full_record(synthesis.id).state is ChunkState.ANSWERED:
+            return None
+        return synthesis
+
+    def plan(self, files_before: Mapping[str, SourceFile], prices: PriceList) -> Iterator[PlannedDocument]:
+        """What a run would do for each file, and why. ``files_before`` are those of the last run."""
+        known, asked, plan = self.ledger.chunks(), self.ledger.asked_contents(), self._planning()
+        paid: set[str] = set()
+        for file in self.files:
+            content = self.contents.get(file.sha256) if file.sha256 else None
+            chunks = plan.chunks(content, known) if content else ()
+            before = files_before.get(file.path)
+            why = planner.why(
+                chunks,
+                content_changed=before is not None and before.sha256 != file.sha256,
+                content_asked=file.sha256 in asked,
+            )
+            due = [p.chunk for p in chunks if planner.is_due(p.record, failed_only=False) and p.chunk.id not in paid]
+            paid.update(chunk.id for chunk in due)
+            estimate = planner.estimate(due)
+            cost_usd = prices.cost_usd(self.job.endpoint.model, estimate.usage)
+            reason = file.problem or (content.problem if content else None)
+            yield PlannedDocument(file.path, why, reason, estimate.chunks, estimate.pages, estimate.usage, cost_usd)
+
+    def results(self, run: str) -> tuple[tuple[DocumentResult, ...], bool]:
+        """Every file's result, and whether any of their answers came from the built-in rules.
+
+        A file is unchanged when ``run`` sent nothing for it.
+        """
+        plan, sent = self._planning(), self.ledger.contents_sent_in(run)
+        records = _Records(self.ledger)
+        merged: dict[str, DocumentResult] = {}
+        results = []
+        by_rules = False
+        for file in self.files:
+            if file.sha256 in merged:  # a twin: the same but for its name
+                results.append(replace(merged[file.sha256], path=file.path))
+                continue
+            content = self.contents.get(file.sha256) if file.sha256 else None
+            chunks = plan.chunks(content, records) if content else ()
+            synthesis = self._synthesis(chunks)
+            record = records[synthesis.id] if synthesis else None
+            result = aggregator.merge(Reading(file, content, chunks, record, unchanged=file.sha256 not in sent))
+            if result.status is not DocumentStatus.DONE:
+                result = replace(result, unchanged=False)
+            by_rules = by_rules or any(planned.record.model == RULES_MODEL for planned in chunks)
+            if file.sha256:
+                merged[file.sha256] = result
+            results.append(result)
+        return tuple(results), by_rules
+
+    def _distinct_contents(self) -> Iterator[Content]:
+        for sha256 in dict.fromkeys(file.sha256 for file in self.files):
+            if sha256 and (content := self.contents.get(sha256)):
+                yield content
+
+    def _planning(self) -> _Planning:
+        split, endpoint = self.job.split, self.job.endpoint
+        around = messages.chunk_body(endpoint, self.job.prompt, PageRange(1, 1), 999_999, by_schema=False)
+        room_bytes = max(split.max_request_bytes - around.size_bytes(0), 4)
+        return _Planning(Limits(split.max_pages, split.overlap_pages, room_bytes // 4 * 3), self.fingerprint)
+
+    def _synthesis(self, chunks: Sequence[PlannedChunk]) -> Synthesis | None:
+        """The synthesis of chunks that are all answered; without their summaries if the records have none."""
+        if not self.job.prompt.synthesis or len(chunks) < 2:
+            return None
+        if any(planned.record.state is not ChunkState.ANSWERED for planned in chunks):
+            return None
+        content = chunks[0].chunk.content
+        summaries = tuple((p.chunk.pages, (p.record.result or {}).get("summary", "")) for p in chunks)
+        return Synthesis(messages.synthesis_id(content, tuple(p.chunk.id for p in chunks)), content, summaries)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """The limits and the fingerprint that decide on chunks, made once for many contents."""
+
+    limits: Limits
+    fingerprint: str
+
+    def chunks(self, content: Content, known: Mapping[str, ChunkRecord]) -> tuple[PlannedChunk, ...]:
+        return planner.chunks_of(content, self.limits, self.fingerprint, known)
+
+
+class _Records(Mapping[str, ChunkRecord]):
+    """The ledger's records with their results, read one by one as they are asked for."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __getitem__(self, chunk: str) -> ChunkRecord:
+        return self._ledger.full_record(chunk)
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError("records are looked up, never listed")
+
+    def __len__(self) -> int:
+        raise NotImplementedError("records are looked up, never listed")

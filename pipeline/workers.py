@@ -1,0 +1,132 @@
+"""The worker pool: items in lazily, results out as they finish, never more than so many at once.
+
+Knows no domain type. Times are seconds of one monotonic clock, which the caller reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Feed(Generic[T]):
+    """Items that wait for a worker: those put first, those whose time has come, then fresh ones.
+
+    Fresh items are drawn from their iterator one by one, and only while fewer than ``waiting_limit`` wait
+    to be tried again: an endpoint that fails everything must not be sent the whole folder once over.
+    """
+
+    def __init__(self, fresh: Iterator[T], waiting_limit: int) -> None:
+        self._fresh = fresh
+        self._fresh_left = True
+        self._waiting_limit = waiting_limit
+        self._first: list[T] = []
+        self._later: list[tuple[float, int, T]] = []
+        self._order = itertools.count()  # items themselves need no order
+        self.stopped = False
+
+    def first(self, item: T) -> None:
+        """Give this item out before all others."""
+        self._first.append(item)
+
+    def later(self, item: T, at_s: float) -> None:
+        """Give this item out again, not before a time."""
+        heapq.heappush(self._later, (at_s, next(self._order), item))
+
+    def stop(self) -> None:
+        """Give nothing out any more."""
+        self.stopped = True
+
+    def take(self, now_s: float) -> T | None:
+        """The next item, or None when there is none at this time."""
+        if self.stopped:
+            return None
+        if self._first:
+            return self._first.pop()
+        if self._later and self._later[0][0] <= now_s:
+            return heapq.heappop(self._later)[2]
+        if self._fresh_left and len(self._later) < self._waiting_limit:
+            for item in self._fresh:
+                return item
+            self._fresh_left = False
+        return None
+
+    def due_s(self) -> float | None:
+        """When an item may be there to take, 0 for at once; None when time alone brings none."""
+        if self.stopped:
+            return None
+        if self._first or (self._fresh_left and len(self._later) < self._waiting_limit):
+            return 0.0
+        return self._later[0][0] if self._later else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[T, R]):
+    """An item and its result, or the exception that the work raised: a bug, for trouble is a value."""
+
+    item: T
+    result: R | None
+    bug: Exception | None = None
+
+
+class Pool(Generic[T, R]):
+    """Runs ``work`` for at most ``size`` items at once."""
+
+    def __init__(self, work: Callable[[T], Awaitable[R]], size: int) -> None:
+        self._work = work
+        self._size = size
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._finished: list[Finished[T, R]] = []
+        self._woken = asyncio.Event()
+
+    @property
+    def free(self) -> int:
+        """How many more items may start."""
+        return self._size - len(self._tasks)
+
+    @property
+    def running(self) -> int:
+        """How many items are at work."""
+        return len(self._tasks)
+
+    def start(self, item: T) -> None:
+        """Begin the work for an item; the caller keeps to ``free``."""
+        task = asyncio.create_task(self._run(item))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finished(self, timeout_s: float | None) -> list[Finished[T, R]]:
+        """What finished since the last call, waiting for the first; nothing after a time-out or a ``wake``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return []
+        self._woken.clear()
+        await asyncio.sleep(0)  # lets what finished in the same moment come along: one transaction for all
+        finished, self._finished = self._finished, []
+        return finished
+
+    def wake(self) -> None:
+        """Make ``finished`` return now."""
+        self._woken.set()
+
+    async def abort(self) -> None:
+        """Cancel everything that runs and wait until it has ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, item: T) -> None:
+        try:
+            self._finished.append(Finished(item, await self._work(item)))
+        except Exception as error:  # noqa: BLE001 - the caller drains the others before it raises this
+            self._finished.append(Finished(item, None, error))
+        self._woken.set()
