@@ -37,7 +37,7 @@ def main() -> None:
     partial or failed · 4 job file or settings wrong, a missing key too · 5 the API refuses
     the account · 6 another run holds the lock · 7 budget reached · 8 ledger damaged or newer
     · 9 the API was down to the end · 130 interrupted, resumable
-    """
+    """  # noqa: D301 - click takes the backspace itself for "do not wrap"
 
 
 def _job_options(command: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -32,8 +32,8 @@ Send = Callable[[Task, bool], Awaitable[Outcome]]
 class Observer(Protocol):
     """Is told what happens; must not fail."""
 
-    def sending(self, chunks: int, pages: int) -> None:
-        """So much is due, before the first request."""
+    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
+        """This much is due, before the first request. ``names``: a path for each content."""
 
     def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
         """An attempt ended; ``again_in_s`` says when the next one may begin, where there is one."""
@@ -123,10 +123,8 @@ class Dispatcher:
         Raises:
             Exception: a bug in a worker, after everything else in flight was recorded.
         """
-        chunks = [task for task in tasks if isinstance(task, Chunk)]
-        self._left.update(chunk.content for chunk in chunks)
+        self._left.update(task.content for task in tasks if isinstance(task, Chunk))
         self._feed = Feed((_Item(task) for task in tasks), self._rules.concurrency)
-        self._observer.sending(len(chunks), sum(len(chunk.pages) for chunk in chunks))
         try:
             await self._drain()
         finally:

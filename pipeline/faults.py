@@ -57,7 +57,7 @@ class Fault:
 
     kind: FaultKind
     retry_after_s: float | None = None
-    seconds: float = 1.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,7 @@ def _rule(entry: Mapping[str, Any]) -> FaultRule:
     for key in ("every", "times"):
         if key in entry and not _is_count(entry[key]):
             raise ValueError(f"{key} must be a number from 1")
-    retry_after_s = _seconds(entry, "retry_after", None)
-    fault = Fault(_kind(entry["kind"]), retry_after_s, _seconds(entry, "seconds", 1.0) or 0.0)
+    fault = Fault(_kind(entry["kind"]), _seconds(entry, "retry_after"), _seconds(entry, "seconds") or 0.0)
     return FaultRule(fault, frozenset(requests), entry.get("every"), text, entry.get("times"))
 
 
@@ -204,10 +203,10 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _seconds(entry: Mapping[str, Any], key: str, default: float | None) -> float | None:
-    value = entry.get(key, default)
-    if value is default:
-        return default
+def _seconds(entry: Mapping[str, Any], key: str) -> float | None:
+    value = entry.get(key)
+    if value is None:
+        return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
         raise ValueError(f"{key} must be a number of seconds")
     return float(value)
@@ -231,8 +230,10 @@ _ERRORS: dict[FaultKind, tuple[int, str, str]] = {
     FaultKind.CONTEXT_LIMIT: (
         400,
         _BAD,
-        "input length and `max_tokens` exceed context limit: 988240 + 21333 > 1000000, "
-        "decrease input length or `max_tokens` and try again",
+        (
+            "input length and `max_tokens` exceed context limit: 988240 + 21333 > 1000000, "
+            "decrease input length or `max_tokens` and try again"
+        ),
     ),
     FaultKind.COULD_NOT_PROCESS: (400, _BAD, "Could not process PDF"),
     FaultKind.INVALID_PDF: (400, _BAD, f"{_BASE64}: The PDF specified was not valid."),

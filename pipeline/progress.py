@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
@@ -26,13 +26,17 @@ from pipeline.text import printable
 class Lines:
     """One line per event, for logs and cron mail: no escape sequences, nothing overwritten."""
 
-    def sending(self, chunks: int, pages: int) -> None:
-        """So much is due."""
-        self.said(f"sending {chunks} chunks, {pages} pages")
+    def __init__(self) -> None:
+        self._names: Mapping[str, str] = {}
+
+    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
+        """This much is due."""
+        self._names = names
+        self.said(f"sending {_size(tasks)}")
 
     def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
         """What became of one attempt."""
-        self.said(_told(task, outcome, state, again_in_s))
+        self.said(_told(self._names, task, outcome, state, again_in_s))
 
     def said(self, line: str) -> None:
         """A line of its own."""
@@ -44,18 +48,20 @@ class Bar:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._names: Mapping[str, str] = {}
         self._bar: TaskID | None = None
         self._total = 0
 
-    def sending(self, chunks: int, pages: int) -> None:
-        """So much is due."""
-        self._total = chunks
-        self._bar = self._progress.add_task(f"reading {pages} pages", total=chunks)
+    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
+        """This much is due."""
+        self._names = names
+        self._total = sum(isinstance(task, Chunk) for task in tasks)
+        self._bar = self._progress.add_task(f"reading {_size(tasks)}", total=self._total)
 
     def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
         """One attempt ended."""
         if not isinstance(outcome, Answer):
-            self.said(_told(task, outcome, state, again_in_s))
+            self.said(_told(self._names, task, outcome, state, again_in_s))
         if self._bar is None or isinstance(task, Synthesis):
             return
         if state is ChunkState.SPLIT:
@@ -87,8 +93,15 @@ def shown() -> Iterator[Bar | Lines]:
         yield Bar(progress)
 
 
-def _told(task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> str:
-    what = f"{task.content[:12]} pages {task.pages}" if isinstance(task, Chunk) else f"{task.content[:12]} synthesis"
+def _size(tasks: Sequence[Task]) -> str:
+    chunks = [task for task in tasks if isinstance(task, Chunk)]
+    contents = {task.content for task in tasks}
+    return f"{len(contents)} documents, {len(chunks)} chunks, {sum(len(chunk.pages) for chunk in chunks)} pages"
+
+
+def _told(names: Mapping[str, str], task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> str:
+    part = f"pages {task.pages}" if isinstance(task, Chunk) else "summary of the whole"
+    what = f"{names.get(task.content, task.content)}, {part}"
     if isinstance(outcome, Answer):
         return f"{what}: answered in {outcome.exchange.latency_s:.1f} s"
     if isinstance(outcome, Split) or state is ChunkState.SPLIT:

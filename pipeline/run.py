@@ -214,6 +214,7 @@ async def _open_and_send(
                 worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, job.split.max_request_bytes)
                 send = _sender(worker, contents, sources)
                 dispatcher = Dispatcher(ledger, _rules(job, run, standing), send, standing.synthesis, observer)
+                observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})
                 with _interruptible(dispatcher, observer):
                     return await dispatcher.send_all(tasks)
     finally:

@@ -126,7 +126,8 @@ class Pool(Generic[T, R]):
 
     async def _run(self, item: T) -> None:
         try:
-            self._finished.append(Finished(item, await self._work(item)))
+            finished = Finished(item, await self._work(item))
         except Exception as error:  # noqa: BLE001 - the caller drains the others before it raises this
-            self._finished.append(Finished(item, None, error))
+            finished = Finished(item, None, error)
+        self._finished.append(finished)  # the list of this moment, not of the one before the await
         self._woken.set()

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from pipeline.domain import RunResult
 from pipeline.reports import csv_report, html, json_report, markdown, xlsx
-from pipeline.reports.files import Staging, staging
+from pipeline.reports.files import Staging, staging, written_ns
 from pipeline.reports.names import document_name
 
 FORMATS = ("html", "markdown", "csv", "xlsx")
@@ -77,12 +76,11 @@ def _last_report(folder: Path) -> _LastReport:
 
 def _add_pages(staged: Staging, result: RunResult, last: _LastReport, folder: Path) -> None:
     same_around = last.shown == _shown_around(json_report.head(result))
-    with os.scandir(folder) as entries:
-        written_ns = {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if not e.is_symlink()}
+    pages_ns = written_ns(folder)
     for document in result.documents:
         name = document_name(document.path)
         # A page younger than the report was left by a run that was killed before its report.json.
-        vouched_for = same_around and written_ns.get(f"{name}.md", last.written_ns + 1) <= last.written_ns
+        vouched_for = same_around and pages_ns.get(f"{name}.md", last.written_ns + 1) <= last.written_ns
         if not (vouched_for and last.documents.get(name) == _shown_of(json_report.document(document))):
             staged.add(folder / f"{name}.md", markdown.render_document(document, result).encode())
 

@@ -80,6 +80,16 @@ def staging(*folders: Path) -> Iterator[Staging]:
         staged.discard()
 
 
+def written_ns(folder: Path) -> dict[str, int]:
+    """When each file in ``folder`` was last written, by name, in nanoseconds since 1970; links are left out.
+
+    Raises:
+        SettingsError: the folder cannot be read.
+    """
+    with _naming(folder), os.scandir(folder) as entries:
+        return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if not e.is_symlink()}
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,0 +1,55 @@
+# Everything a person types. Each target sets up what it needs; nothing outside .venv is installed.
+
+PYTHON ?= python3
+JOB ?= contracts
+BIN := .venv/bin
+ENDPOINT_OPTION := $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# For the build of the package too, not only for what it depends on.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+
+.PHONY: help run-job retry-job plan-job status-job report-job check-job test check bench sample-docs clean
+
+help:
+	@echo "make run-job JOB=contracts     read the job's folder and write its reports (ENDPOINT=yourouter: live)"
+	@echo "make retry-job JOB=contracts   try failed chunks again"
+	@echo "make plan-job JOB=contracts    what a run would do, and what it would cost"
+	@echo "make status-job JOB=contracts  what is known, what failed and why"
+	@echo "make test                      every test"
+	@echo "make check                     lint, types and the floors of the architecture"
+	@echo "make bench                     the figures of docs/figures.md, measured here"
+	@echo "make sample-docs               write the sample documents again, the same bytes"
+
+run-job retry-job plan-job status-job report-job check-job: .venv/ready
+	@$(BIN)/docpipe $(@:-job=) '$(JOB)' $(ENDPOINT_OPTION)
+
+test: .venv/ready-to-develop
+	@$(BIN)/pytest
+
+check: .venv/ready-to-develop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: .venv/ready-to-develop
+	@$(BIN)/python -m tools.bench
+
+sample-docs: .venv/ready-to-develop
+	@$(BIN)/python -m tools.sample_docs
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("docpipe needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name one with PYTHON=... make" if sys.version_info < (3, 11) else 0)'
+	@echo "setting up .venv (once)" >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/ready-to-develop: .venv/ready
+	@echo "setting up the tools for tests and checks (once)" >&2
+	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,386 @@
+"""report.json, the terminal summary, the names of pages, and how all files reach the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_values import RUN, a_document, a_result, a_risk, an_unopened_document
+
+from pipeline import reports
+from pipeline.domain import DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
+from pipeline.errors import SettingsError
+from pipeline.reports import json_report, summary
+from pipeline.reports.names import document_name
+
+ODD_PATHS = [
+    os.fsdecode(b"folder/\xff\xfe report.pdf"),
+    "契" * 83 + ".pdf",  # 253 bytes, as long as a name can be
+    "\U0001d400" * 62 + ".pdf",  # letters of four bytes
+    "a/../..\\..\\evil\n\x1b[31m.pdf",
+    "…",
+]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def page_of(folder: Path, path: str) -> Path:
+    return folder / "documents" / f"{document_name(path)}.md"
+
+
+# report.json
+
+
+def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
+    """Programs find every key of the contract where it is documented."""
+    report = json.loads(json_report.render(a_result(a_document(risks=(a_risk(),)))))
+
+    assert list(report) == ["schema", "job", "title", "run", "totals", "documents"]
+    assert report["schema"] == 1
+    assert " ".join(report["run"]) == (
+        "id started_at finished_at status exit_code endpoint model version stopped_because reads_with_rules"
+    )
+    assert " ".join(report["totals"]) == (
+        "documents done partial failed unchanged pages pages_covered chunks requests retries chunks_recovered"
+        " input_tokens output_tokens cache_read_tokens cache_write_tokens cost_usd retry_cost_usd risks quotes"
+    )
+    assert list(report["totals"]["risks"]) == ["critical", "high", "medium", "low"]
+    assert list(report["totals"]["quotes"]) == [
+        "verified",
+        "page_corrected",
+        "altered",
+        "not_found",
+        "not_checkable",
+    ]
+    [document] = report["documents"]
+    assert " ".join(document) == (
+        "path sha256 size_bytes pages status reason missing_pages summary summary_note document_type parties"
+        " key_dates risks chunks unchanged"
+    )
+    assert " ".join(document["risks"][0]) == (
+        "title category severity page quote quote_check explanation recommendation"
+    )
+    assert " ".join(document["chunks"][0]) == "id first_page last_page status attempts reason request_id"
+    assert list(document["key_dates"][0]) == ["date", "meaning", "page"]
+
+
+def test_totals_add_up_documents_pages_chunks_and_quotes() -> None:
+    """Twins share a chunk id and are counted once in chunks, each in pages; unknown pages count 0."""
+    checked = replace(a_risk(severity=Severity.LOW), quote_check=QuoteCheck.ALTERED)
+    first = a_document("a.pdf", risks=(a_risk(), checked), missing=(PageRange(3, 4), PageRange(9, 9)))
+    twin = replace(first, path="b.pdf", unchanged=True)
+
+    totals = json_report.totals(a_result(first, twin, an_unopened_document()))
+
+    assert [totals[k] for k in ("documents", "done", "partial", "failed", "unchanged")] == [3, 0, 2, 1, 1]
+    assert (totals["pages"], totals["pages_covered"], totals["chunks"]) == (40, 34, 1)
+    assert totals["risks"] == {"critical": 0, "high": 2, "medium": 0, "low": 2}
+    assert totals["quotes"] == {
+        "verified": 0,
+        "page_corrected": 0,
+        "altered": 2,
+        "not_found": 0,
+        "not_checkable": 0,
+    }
+    assert (totals["requests"], totals["cost_usd"], totals["cache_read_tokens"]) == (5, 0.12, 30)
+
+
+def test_unknown_cost_is_null_in_report_json() -> None:
+    """A missing price never turns into zero."""
+    result = replace(a_result(), spending=Spending(cost_usd=None, retry_cost_usd=None))
+
+    assert json.loads(json_report.render(result))["totals"]["cost_usd"] is None
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_any_file_name_survives_report_json(path: str) -> None:
+    """Reading report.json gives back the very bytes of the name on disk."""
+    content = json_report.render(a_result(a_document(path)))
+
+    assert content.isascii()
+    assert content.endswith(b"}\n")
+    assert os.fsencode(json.loads(content)["documents"][0]["path"]) == os.fsencode(path)
+
+
+# names of pages
+
+
+@given(st.binary(min_size=1, max_size=255).map(os.fsdecode))
+def test_page_names_fit_every_file_system(path: str) -> None:
+    """Whatever the path: letters, digits and dashes, short enough with suffix, and not hidden."""
+    name = document_name(path)
+
+    assert len(os.fsencode(f"{name}.md")) <= 255
+    assert all(c == "-" or unicodedata.category(c)[0] in "LN" for c in name)
+    assert not name.startswith("-")
+
+
+def test_paths_that_read_the_same_get_pages_of_their_own() -> None:
+    """Folder, capitals, composed letters and undecodable bytes all tell names apart, on any file system."""
+    paths = ["a/x.pdf", "b/x.pdf", "a/X.pdf", "a/x.PDF", "é.pdf", "e\u0301.pdf", "\udcff.pdf", "\udcfe.pdf"]
+
+    names = {document_name(p).casefold() for p in paths}
+
+    assert len(names) == len(paths)
+
+
+def test_a_page_name_reads_like_the_file_name() -> None:
+    """Also where the file system takes letters and their accents apart."""
+    path = "leases/Mietvertrag Süd (2024).pdf"
+
+    for same in (unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
+        assert document_name(same).startswith("Mietvertrag-Süd-2024-")
+
+
+# how the files reach the disk
+
+
+def test_write_makes_the_formats_asked_for_and_names_the_file_to_open(tmp_path: Path) -> None:
+    """report.json is always there; index.html is what to open when it is written."""
+    result = a_result(a_document())
+
+    assert reports.write(result, tmp_path / "deep" / "all", reports.FORMATS) == tmp_path / "deep/all/index.html"
+    assert reports.write(result, tmp_path / "none", ()) == tmp_path / "none/report.json"
+
+    page = f"documents/{document_name('vendors/msa.pdf')}.md"
+    assert set(contents(tmp_path / "deep" / "all")) == {"report.json", "index.html", "risks.csv", "risks.xlsx", page}
+    assert set(contents(tmp_path / "none")) == {"report.json"}
+    assert (tmp_path / "deep/all/risks.csv").read_bytes().startswith(b"\xef\xbb\xbfdocument,")
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_odd_file_names_are_written_in_every_format(path: str, tmp_path: Path) -> None:
+    """No name breaks a format, and index.html links the page by its name on disk."""
+    reports.write(a_result(a_document(path, risks=(a_risk(),))), tmp_path, reports.FORMATS)
+
+    assert page_of(tmp_path, path).is_file()
+    assert b'href="documents/' in (tmp_path / "index.html").read_bytes()
+
+
+def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
+    """Reports can be compared and archived by their content."""
+    result = a_result(a_document(risks=(a_risk(),)))
+
+    for name in ("one", "two"):
+        reports.write(result, tmp_path / name, reports.FORMATS)
+
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_renderer_that_fails_leaves_the_old_report_whole(tmp_path: Path) -> None:
+    """Nothing is replaced before everything is rendered, and nothing temporary stays."""
+    reports.write(a_result(a_document()), tmp_path, reports.FORMATS)
+    before = contents(tmp_path)
+    broken = replace(a_result(a_document(text="new")), spending=Spending(cost_usd=float("nan")))
+
+    with pytest.raises(ValueError, match="JSON compliant"):
+        reports.write(broken, tmp_path, reports.FORMATS)
+
+    assert contents(tmp_path) == before
+
+
+def test_a_killed_write_leaves_the_old_report_whole_and_the_next_one_clears_up(tmp_path: Path) -> None:
+    """SIGKILL after the other files are rendered: the old files stand; then no stray file is left."""
+    reports.write(a_result(a_document()), tmp_path, reports.FORMATS)
+    before = contents(tmp_path)
+    script = """
+import os, pathlib, signal, sys
+from report_values import a_document, a_result
+from pipeline import reports
+reports.json_report.render = lambda result: os.kill(os.getpid(), signal.SIGKILL)
+reports.write(a_result(a_document(text="new")), pathlib.Path(sys.argv[1]), reports.FORMATS)
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(reports.__file__).parents[2])])
+    killed = subprocess.run([sys.executable, "-c", script, tmp_path], env={**os.environ, "PYTHONPATH": path})
+
+    assert killed.returncode == -signal.SIGKILL
+    left = contents(tmp_path)
+    assert before.items() < left.items()
+    assert all(Path(name).name.startswith(".") for name in left.keys() - before.keys())
+
+    reports.write(a_result(a_document(text="new")), tmp_path, reports.FORMATS)
+    assert contents(tmp_path).keys() == before.keys()
+
+
+def test_pages_of_vanished_documents_go_and_foreign_files_stay(tmp_path: Path) -> None:
+    """Only what the last report.json lists is removed."""
+    reports.write(a_result(a_document("a.pdf"), a_document("b.pdf")), tmp_path, {"markdown"})
+    foreign = tmp_path / "documents" / "notes.md"
+    foreign.write_text("mine")
+
+    reports.write(a_result(a_document("b.pdf")), tmp_path, {"markdown"})
+
+    assert set((tmp_path / "documents").iterdir()) == {page_of(tmp_path, "b.pdf"), foreign}
+
+
+def test_no_page_is_left_behind_when_pages_are_no_longer_written(tmp_path: Path) -> None:
+    """A page that nothing keeps up to date would be taken for current."""
+    reports.write(a_result(a_document()), tmp_path, {"markdown"})
+
+    reports.write(a_result(a_document()), tmp_path, ())
+
+    assert not list((tmp_path / "documents").iterdir())
+
+
+def test_unchanged_pages_are_not_written_again(tmp_path: Path) -> None:
+    """Of many documents only the changed one gets a new page; being unchanged is no change."""
+    documents = [a_document(f"{i}.pdf") for i in range(100)]
+    reports.write(a_result(*documents), tmp_path, {"markdown"})
+    before = {p: p.stat().st_ino for p in (tmp_path / "documents").iterdir()}
+    documents = [replace(d, unchanged=True) for d in documents]
+    documents[7] = replace(documents[7], summary="Other words")
+
+    reports.write(a_result(*documents, run=replace(RUN, id="r2")), tmp_path, {"markdown"})
+
+    after = {p: p.stat().st_ino for p in (tmp_path / "documents").iterdir()}
+    assert {p for p in after if after[p] != before[p]} == {page_of(tmp_path, "7.pdf")}
+    assert "Other words" in page_of(tmp_path, "7.pdf").read_text()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        a_result(a_document(), rules=True),
+        a_result(a_document(), run=replace(RUN, version="1.0.1")),
+        a_result(a_document(), run=replace(RUN, model="claude-opus-5-5")),
+        replace(a_result(a_document()), title="Other title"),
+    ],
+    ids=["notice", "version", "model", "title"],
+)
+def test_a_page_is_written_again_when_what_it_says_of_the_run_changed(changed: RunResult, tmp_path: Path) -> None:
+    """The incremental page is the page that a fresh folder would get."""
+    reports.write(a_result(a_document()), tmp_path / "old", {"markdown"})
+
+    reports.write(changed, tmp_path / "old", {"markdown"})
+    reports.write(changed, tmp_path / "fresh", {"markdown"})
+
+    assert contents(tmp_path / "old") == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("damage", ["missing", "younger"])
+def test_a_page_that_the_last_report_does_not_vouch_for_is_written_again(damage: str, tmp_path: Path) -> None:
+    """A lost page, or one that a run killed before its report.json left, is not trusted."""
+    result = a_result(a_document())
+    reports.write(result, tmp_path, {"markdown"})
+    page = page_of(tmp_path, "vendors/msa.pdf")
+    whole = page.read_bytes()
+    if damage == "missing":
+        page.unlink()
+    else:
+        page.write_text("of another run")
+        later = (tmp_path / "report.json").stat().st_mtime_ns + 1
+        os.utime(page, ns=(later, later))
+
+    reports.write(result, tmp_path, {"markdown"})
+
+    assert page.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"documents": [1]}', '{"documents": [{"path": "\\ud800"}]}', "\xff"]
+)
+def test_a_report_json_that_is_not_ours_is_replaced(content: str, tmp_path: Path) -> None:
+    """What cannot be read as the last report counts as none."""
+    (tmp_path / "report.json").write_text(content, encoding="latin-1")
+
+    reports.write(a_result(a_document()), tmp_path, {"markdown"})
+
+    assert json.loads((tmp_path / "report.json").read_bytes())["schema"] == 1
+
+
+def test_files_have_the_permissions_that_the_umask_allows(tmp_path: Path) -> None:
+    """People share reports: no file is private to the account that runs the job."""
+    before = os.umask(0o027)
+    try:
+        reports.write(a_result(a_document()), tmp_path, reports.FORMATS)
+    finally:
+        os.umask(before)
+
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.rglob("*") if p.is_file()} == {0o640}
+
+
+@pytest.mark.parametrize("blocked", ["", "documents", "report.json"])
+def test_a_write_that_the_system_refuses_names_the_file_and_what_to_do(blocked: str, tmp_path: Path) -> None:
+    """A file in the place of a folder, or a folder in the place of a file: exit 4 with one line."""
+    folder = tmp_path / "report"
+    if blocked == "report.json":
+        (folder / blocked).mkdir(parents=True)
+    else:
+        (folder / blocked).parent.mkdir(parents=True, exist_ok=True)
+        (folder / blocked).write_text("in the way")
+
+    with pytest.raises(SettingsError, match=r"cannot write .*report.*docpipe report") as caught:
+        reports.write(a_result(a_document()), folder, reports.FORMATS)
+
+    assert str(folder / blocked) in str(caught.value)
+
+
+# the terminal
+
+
+def test_the_summary_says_what_happened_and_what_to_do() -> None:
+    """Counts, coverage, risks, money, place, what failed and how to redo it."""
+    partial = a_document("p.pdf", risks=(a_risk(),), missing=(PageRange(3, 4),), reason="rate limited")
+
+    shown = summary.render(a_result(partial, an_unopened_document()), "reports/x", "docpipe retry x")
+
+    assert "0 done, 1 partial, 1 failed (0 unchanged)" in shown
+    assert "18 of 20 read" in shown
+    assert "1: 0 critical, 1 high, 0 medium, 0 low" in shown
+    assert "$0.1200 ($0.0300 for retries)" in shown
+    assert "5 (2 retries, 1 chunk recovered)" in shown
+    assert "reports/x\n" in shown
+    assert "partial  p.pdf: rate limited; no answer for pages 3-4" in shown
+    assert "failed   broken.pdf: not a PDF" in shown
+    assert shown.endswith("docpipe retry x\n")
+
+
+def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:
+    """25 lines of 100 columns with thousands of failures, long names, wide letters and escapes."""
+    failed = DocumentStatus.FAILED
+    documents = [
+        a_document(f"{i}\x1b[2J" + "契" * 300, reason="x\n\r\x9b" * 300, status=failed, missing=(PageRange(1, 20),))
+        for i in range(5000)
+    ]
+    run = replace(RUN, status=RunStatus.STOPPED, stopped_because="\x1b]0;pwned\x07" * 50)
+
+    shown = summary.render(replace(a_result(*documents, run=run, rules=True), title="契" * 500), "r", "docpipe retry x")
+
+    lines = shown.splitlines()
+    assert len(lines) <= 25
+    assert "  and 4,990 more" in lines
+    assert all(sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line) <= 100 for line in lines)
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_the_summary_says_what_stopped_the_run_who_read_and_what_is_unknown() -> None:
+    """The rules notice and the reason stand above the counts; an unknown cost is called unknown."""
+    run = replace(RUN, status=RunStatus.STOPPED, stopped_because="the budget is reached")
+    result = replace(a_result(run=run, rules=True), spending=Spending(cost_usd=None, retry_cost_usd=None))
+
+    shown = summary.render(result, "r", "docpipe retry x")
+
+    assert shown.index("not a language model") < shown.index("Documents")
+    assert shown.index("the budget is reached") < shown.index("Documents")
+    assert "unknown (unknown for retries)" in shown
+
+
+def test_color_adds_styles_and_nothing_else() -> None:
+    """Without the escape sequences both summaries are the same text."""
+    result = a_result(an_unopened_document(), rules=True)
+
+    plain, colored = (summary.render(result, "r", "docpipe retry x", color=c) for c in (False, True))
+
+    assert "\x1b[" in colored
+    assert plain == "".join(part.partition("m")[2] if i else part for i, part in enumerate(colored.split("\x1b[")))

@@ -1,0 +1,1 @@
+"""Programs for those who work on docpipe; nothing here is part of the package."""
