@@ -33,7 +33,7 @@ class Observer(Protocol):
     """Is told what happens; must not fail."""
 
     def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
-        """This much is due, before the first request. ``names``: a path for each content."""
+        """Told what is due, before the first request. ``names``: a path for each content."""
 
     def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
         """An attempt ended; ``again_in_s`` says when the next one may begin, where there is one."""

@@ -30,7 +30,7 @@ class Lines:
         self._names: Mapping[str, str] = {}
 
     def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
-        """This much is due."""
+        """Told what is due."""
         self._names = names
         self.said(f"sending {_size(tasks)}")
 
@@ -53,7 +53,7 @@ class Bar:
         self._total = 0
 
     def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
-        """This much is due."""
+        """Told what is due."""
         self._names = names
         self._total = sum(isinstance(task, Chunk) for task in tasks)
         self._bar = self._progress.add_task(f"reading {_size(tasks)}", total=self._total)
