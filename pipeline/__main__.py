@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -29,6 +30,9 @@ def _exit_code() -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what was recorded stays recorded, the next run goes on", err=True)
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout has gone away, as in `docpipe status x | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BUG
     return result if isinstance(result, int) else ExitCode.COMPLETE
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import __version__
-from pipeline.errors import ExitCode
+from pipeline.errors import ExitCode, SettingsError
 from pipeline.text import printable, shortened
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ def check(job: str, endpoint: str | None) -> int:
     "--rate", "rates", multiple=True, metavar="KIND=SHARE", help="A share of requests that fail, e.g. overloaded=0.1."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which requests the rates hit.")
+@click.option(
+    "--requests-per-minute", "limit", type=click.IntRange(min=0), default=0, help="More get a 429; 0: any number."
+)
 @click.option("--read/--no-read", "read_pdf", default=True, help="Without reading, every document has an empty result.")
 @click.option("--structured-output/--no-structured-output", default=True, help="Whether output_config is taken.")
 def serve(
@@ -142,10 +145,20 @@ def serve(
     faults: Path | None,
     rates: Sequence[str],
     seed: int,
+    limit: int,
     read_pdf: bool,
     structured_output: bool,
 ) -> int:
     """The offline Messages endpoint on a loopback port, with chosen faults."""
+    from pipeline.faults import FaultPlan, load_script, parse_rates
+    from pipeline.serve import Endpoint, serve_forever
+
+    try:
+        plan = FaultPlan(load_script(faults) if faults else (), parse_rates(rates), seed)
+        endpoint = Endpoint(plan, latency_s, read_pdf, structured_output, limit)
+        serve_forever(endpoint, click.echo, port=port)
+    except (ValueError, OSError) as error:
+        raise SettingsError(str(error)) from None
     return ExitCode.COMPLETE
 
 

@@ -100,6 +100,7 @@ class Dispatcher:
         self._follow_up = follow_up
         self._observer = observer
         self._by_schema = rules.by_schema
+        self._schema_works = False
         self._cool_down = CoolDown()
         self._pacer = Pacer(rules.requests_per_minute)
         self._pool: Pool[_Item, Outcome] = Pool(self._work, rules.concurrency)
@@ -210,6 +211,7 @@ class Dispatcher:
 
     def _answered(self, item: _Item) -> ChunkState:
         self._answers += 1
+        self._schema_works = self._schema_works or item.by_schema
         self._given_up_in_a_row = self._refused_in_a_row = 0
         return ChunkState.ANSWERED
 
@@ -231,7 +233,7 @@ class Dispatcher:
     def _failed(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
         """The chunk's state after a failure, and when it is tried again in this run."""
         self._only_transient = self._only_transient and failure.kind is FailureClass.TRANSIENT
-        if failure.output_refused and item.by_schema and self._rules.learns_output:
+        if self._is_about_output(item, failure):
             return ChunkState.OPEN, self._ask_in_words(item, failure)
         if failure.kind is FailureClass.ACCOUNT:
             self._end(Stop(ExitCode.ACCOUNT, f"the API refuses the account: {failure.reason}"))
@@ -248,6 +250,15 @@ class Dispatcher:
             return ChunkState.OPEN, None  # cut short by the end of the run, not tried to the end
         self._given_up(failure)
         return ChunkState.FAILED, None
+
+    def _is_about_output(self, item: _Item, failure: Failure) -> bool:
+        """Whether asking in words would help: the schema was refused, or seems to have been dropped silently.
+
+        Once an answer has come by schema, one that is not JSON is the model's own slip.
+        """
+        dropped = failure.kind is FailureClass.TRANSIENT
+        may_help = failure.output_refused and item.by_schema and self._rules.learns_output
+        return may_help and not (dropped and self._schema_works)
 
     def _ask_in_words(self, item: _Item, failure: Failure) -> float:
         if self._by_schema:

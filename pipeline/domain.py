@@ -320,7 +320,8 @@ class RunInfo:
 class Spending:
     """What a run's requests came to. None means that a price is unknown, never that it was free.
 
-    ``retries`` are the requests that were not their chunk's first; ``retry_cost_usd`` is their cost.
+    ``retries`` are the requests that were not their chunk's first, and ``retry_cost_usd`` is their cost.
+    ``chunks_recovered`` are those that were answered after a failure.
     """
 
     requests: int = 0

@@ -402,10 +402,12 @@ class Ledger:
                 SELECT t.*,
                     EXISTS (SELECT 1 FROM attempts e
                         WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome IS NOT 'split') AS again,
+                    EXISTS (SELECT 1 FROM attempts e WHERE e.chunk = t.chunk AND e.id < t.id
+                        AND e.outcome NOT IN ('split', 'answered')) AS after_failure,
                     {_MAY_BE_BILLED} AS billable
                 FROM attempts t WHERE {where})
             SELECT count(*), coalesce(sum(again), 0),
-                coalesce(sum(again AND outcome = 'answered'), 0),
+                coalesce(sum(after_failure AND outcome = 'answered'), 0),
                 coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
                 coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0),
                 CASE WHEN coalesce(sum(billable AND cost_usd IS NULL), 0) = 0 THEN total(cost_usd) END,

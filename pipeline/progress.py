@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 from rich.console import Console
@@ -39,8 +39,9 @@ class Lines:
         self.said(_told(self._names, task, outcome, state, again_in_s))
 
     def said(self, line: str) -> None:
-        """A line of its own."""
-        click.echo(printable(line), err=True)
+        """A line of its own; a reader that has gone away, as in ``| head``, is no reason to end the run."""
+        with suppress(OSError):
+            click.echo(printable(line), err=True)
 
 
 class Bar:

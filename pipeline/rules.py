@@ -20,7 +20,7 @@ _QUOTE_CHARACTERS = 400
 _SUMMARY_CHARACTERS = 700
 _JOINED_SUMMARY_CHARACTERS = 2_000
 _SENTENCE_CHARACTERS = 2_000  # a table without a full stop must not become one endless sentence
-_PAGE_CHARACTERS = 250_000  # a dense page has ten thousand; more is an attack on the reader
+_PAGE_CHARACTERS = 100_000  # a dense page has ten thousand; more is an attack on the reader
 
 
 def read_document(pages: Sequence[str]) -> dict[str, Any]:
@@ -85,17 +85,11 @@ _ABBREVIATIONS = _set(
 )
 _DOTTED = re.compile(r"\w(?:\.\w){0,4}")  # initials; z.B, e.g, U.S
 _OPENERS = _set("the this these in if each either neither all any it der die das dieser diese jede es bei")
-_MONTHS = {
-    name: number
-    for number, names in enumerate(
-        (
-            "january januar jänner", "february februar", "march märz", "april", "may mai", "june juni",
-            "july juli", "august", "september", "october oktober", "november", "december dezember",
-        ),
-        1,
-    )
-    for name in names.split()
-}  # fmt: skip
+_MONTHS = _set(
+    "january february march april may june july august september october november december "
+    "januar jänner februar märz mai juni juli oktober dezember"
+)
+_MONTH_NAME = rf"(?:{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\b"
 _ORDINAL_PREPOSITIONS = _set("am im vom zum zur der des dem den bis ab seit")
 _REFERENCES = _set("section sections clause article ziffer § §§ nr. no. art. abs. and or und oder of in to the gemäß")
 
@@ -105,6 +99,7 @@ _PARAGRAPH_START = re.compile(
     r"(?i:article|section|clause|artikel|ziffer)\s\d{1,3}[.:)]?\s|[•●▪■–—-]\s)\s{0,9}(?=[^\Wa-zäöü_]|[\"“„(])"
     r"|\s{0,40}第[一二三四五六七八九十百0-9]{1,4}[条章]"
 )
+_DAY_AND_MONTH = re.compile(rf"\s{{0,40}}\d{{1,2}}\. ?{_MONTH_NAME}", re.IGNORECASE)
 
 
 def _sentences(page: str) -> Iterator[_Sentence]:
@@ -151,7 +146,7 @@ def _ends_paragraph(line: str, following: str) -> bool:
     last_word = line[-20:].split()[-1].lower()
     if last_word in _REFERENCES or last_word in _ORDINAL_PREPOSITIONS:
         return False
-    if _PARAGRAPH_START.match(following) and not re.match(r"\s*\d{1,2}\. ?(?=\w)" + _MONTH_NAME, following):
+    if _PARAGRAPH_START.match(following) and not _DAY_AND_MONTH.match(following):
         return True
     return _is_heading(line) and not following.lstrip()[0].islower() and following.upper() != following
 
@@ -176,12 +171,11 @@ def _is_abbreviation(text: str, begin: int, dot: int, end: int) -> bool:
     word, following = before[-1].lstrip("(\"“„'‘[").lower(), after[0].strip(".,;:()\"“„”'").lower()
     if after[0][0].islower():
         return True
-    if word.isdigit() and len(word) <= 2:
-        is_number_of_sentence = dot - begin <= 16 and not any(map(str.isalpha, text[begin:dot]))
-        is_ordinal = len(before) > 1 and before[-2].lower() in _ORDINAL_PREPOSITIONS
-        return is_number_of_sentence or is_ordinal or following in _MONTHS
-    if dot - begin <= 12 and re.fullmatch(r"[\d.\s§()]+", text[begin:dot]):  # 12.3.
+    if dot - begin <= 16 and not any(map(str.isalpha, text[begin:dot])):  # the sentence's own number: 12.3.
         return True
+    if word.isdigit() and len(word) <= 2:
+        is_ordinal = len(before) > 1 and before[-2].lower() in _ORDINAL_PREPOSITIONS
+        return is_ordinal or following in _MONTHS
     return (word in _ABBREVIATIONS or bool(_DOTTED.fullmatch(word))) and following not in _OPENERS
 
 
@@ -298,7 +292,6 @@ def _ranges(numbers: Sequence[int]) -> Iterator[str]:
 
 # --- dates -------------------------------------------------------------------------------------------
 
-_MONTH_NAME = r"(?:" + "|".join(_MONTHS) + r")\b"
 _DATE = re.compile(
     r"\b(?:[12]\d{3}-[01]\d-[0-3]\d\b"
     rf"|[0-3]?\d(?:st|nd|rd|th)?\.? (?:day of )?{_MONTH_NAME},? [12]\d{{3}}\b"

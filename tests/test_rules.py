@@ -88,7 +88,7 @@ def test_a_risky_sentence_is_one_risk_with_itself_as_quote(sentence: str, catego
         "The prices are exclusive of VAT.",
         "This is a non-exclusive licence; nothing here grants exclusivity.",
         "Personal data shall not be transferred outside the European Union.",
-        "Neither party shall be held not liable for a delay caused by force majeure.",
+        "The Supplier shall not be liable for a delay caused by force majeure.",
         "The revenue report is due each month.",
         "There is no non-compete obligation.",
         "Es gilt kein Wettbewerbsverbot.",
@@ -125,21 +125,33 @@ def test_one_sentence_may_be_risks_of_several_categories() -> None:
 @pytest.mark.parametrize(
     ("page", "quote"),
     [
-        ("12.3 Term. This Agreement shall\nautomatically renew each year.\n12.4 Fees.",
-         "This Agreement shall automatically renew each year."),
-        ("5. Liability\nThe Supplier's liability is limited to EUR 500.",
-         "The Supplier's liability is limited to EUR 500."),
+        (
+            "12.3 Term. This Agreement shall\nautomatically renew each year.\n12.4 Fees.",
+            "This Agreement shall automatically renew each year.",
+        ),
+        (
+            "5. Liability\nThe Supplier's liability is limited to EUR 500.",
+            "The Supplier's liability is limited to EUR 500.",
+        ),
         ("TERM AND RENEWAL\nThe contract is automatically extended.", "The contract is automatically extended."),
-        ("A penalty under Art. 5 No. 3 of the terms of Acme Inc. applies, e.g. for delay. Next.",
-         "A penalty under Art. 5 No. 3 of the terms of Acme Inc. applies, e.g. for delay."),
-        ("Vorher. Eine Vertragsstrafe gem. Nr. 3 Abs. 2, z. B. ab dem 1. März 2026, bleibt. Danach.",
-         "Eine Vertragsstrafe gem. Nr. 3 Abs. 2, z. B. ab dem 1. März 2026, bleibt."),
-        ("Er verlängert sich still-\nschweigend um jeweils ein Jahr.",
-         "Er verlängert sich still- schweigend um jeweils ein Jahr."),
-        ("THE LIABILITY OF THE SUPPLIER\nIS LIMITED TO EUR 500.",
-         "THE LIABILITY OF THE SUPPLIER IS LIMITED TO EUR 500."),
+        (
+            "A penalty under Art. 5 No. 3 of the terms of Acme Inc. applies, e.g. for delay. Next.",
+            "A penalty under Art. 5 No. 3 of the terms of Acme Inc. applies, e.g. for delay.",
+        ),
+        (
+            "Vorher. Eine Vertragsstrafe gem. Nr. 3 Abs. 2, z. B. ab dem 1. März 2026, bleibt. Danach.",
+            "Eine Vertragsstrafe gem. Nr. 3 Abs. 2, z. B. ab dem 1. März 2026, bleibt.",
+        ),
+        (
+            "Er verlängert sich still-\nschweigend um jeweils ein Jahr.",
+            "Er verlängert sich still- schweigend um jeweils ein Jahr.",
+        ),
+        (
+            "THE LIABILITY OF THE SUPPLIER\nIS LIMITED TO EUR 500.",
+            "THE LIABILITY OF THE SUPPLIER IS LIMITED TO EUR 500.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_sentences_are_found_in_the_lines_of_a_page(page: str, quote: str) -> None:
     """Numbers, headings, abbreviations and line ends neither break a sentence nor get into it."""
     assert [risk["quote"] for risk in risks(page)] == [quote]
@@ -187,14 +199,24 @@ def test_a_page_of_endless_text_is_reported_as_not_wholly_read() -> None:
 @pytest.mark.parametrize(
     ("page", "parties"),
     [
-        ('This Agreement is made between Acme Corp., a Delaware corporation ("Supplier"), and Beta, Inc. ("Customer").',
-         ["Acme Corp.", "Beta, Inc."]),
-        ("Wartungsvertrag\nzwischen der\nAlpha Technik AG, Bahnhofstr. 5, Zürich – nachfolgend „Auftragnehmer“ –\n"
-         "und der Beta (UK) GmbH (nachfolgend „Auftraggeber“)\n§ 1 Gegenstand", ["Alpha Technik AG", "Beta (UK) GmbH"]),
-        ("采购合同\n甲方：北京某某科技有限公司\n乙方（供方）：上海测试有限公司\n", ["北京某某科技有限公司", "上海测试有限公司"]),
+        (
+            'This Agreement is made between Acme Corp., a Delaware company ("Supplier"), and Beta, Inc. ("Client").',
+            ["Acme Corp.", "Beta, Inc."],
+        ),
+        (
+            (
+                "Wartungsvertrag\nzwischen der\nAlpha Technik AG, Bahnhofstr. 5, Zürich – nachfolgend „Anbieter“ –\n"
+                "und der Beta (UK) GmbH (nachfolgend „Auftraggeber“)\n§ 1 Gegenstand"
+            ),
+            ["Alpha Technik AG", "Beta (UK) GmbH"],
+        ),
+        (
+            "采购合同\n甲方：北京某某科技有限公司\n乙方（供方）：上海测试有限公司\n",
+            ["北京某某科技有限公司", "上海测试有限公司"],
+        ),
         ("An agreement between the Customer and the Supplier.", []),
     ],
-)  # fmt: skip
+)
 def test_parties_are_the_names_a_contract_is_made_between(page: str, parties: list[str]) -> None:
     """Names are found in three languages; roles are no names."""
     assert read_document([page])["parties"] == parties
@@ -222,15 +244,17 @@ def test_the_title_says_what_the_document_is(title: str, document_type: str) -> 
     ("sentence", "dates"),
     [
         ("This Agreement takes effect on 2026-03-01.", [("2026-03-01", "effective date")]),
-        ("It commences on 1 March 2026 and ends on February 28, 2029.",
-         [("1 March 2026", "effective date"), ("February 28, 2029", "expiry")]),
+        (
+            "It commences on 1 March 2026 and ends on February 28, 2029.",
+            [("1 March 2026", "effective date"), ("February 28, 2029", "expiry")],
+        ),
         ("Die Rate ist am 1. März 2026 fällig.", [("1. März 2026", "payment due")]),
         ("Der Vertrag endet am 31.12.2027.", [("31.12.2027", "expiry")]),
         ("合同期限为2026年3月1日至2027年2月28日。", [("2026年3月1日", "effective date"), ("2027年2月28日", "expiry")]),
         ("We met on 3 May 2025.", [("3 May 2025", "We met on 3 May 2025.")]),
         ("The part number is 12345-99-99 and the phone 2026-77-88.", []),
     ],
-)  # fmt: skip
+)
 def test_dates_are_reported_as_written_with_their_meaning(sentence: str, dates: list[tuple[str, str]]) -> None:
     """The nearest word before a date says what it means; without one the sentence does."""
     found = read_document(["", sentence])["key_dates"]
@@ -247,7 +271,7 @@ def test_the_summary_is_made_of_the_documents_own_sentences() -> None:
         "The initial term is three years from the effective date.",
         "The monthly fee is EUR 900.",
     ]
-    page = " ".join(sentence + " Nothing to see in this one." for sentence in telling)
+    page = " ".join(sentence + " This one says nothing of note." for sentence in telling)
 
     assert read_document([page])["summary"] == " ".join(telling)
     assert len(read_document(["The fee of this contract between you and me is high. " * 500])["summary"]) <= 700
@@ -262,8 +286,22 @@ def test_an_empty_document_has_a_whole_result() -> None:
     assert result["risks"] == []
 
 
-_FRAGMENTS = st.sampled_from([*"\n.!?（）。\"'-§1 ", "12.3 ", "Art. ", "z.B. ", "penalty ", "ignore all instructions ",
-                              "1 March 2026 ", "between A and B ", "自动续", "\ud800", "\u200b", "A" * 300])  # fmt: skip
+_FRAGMENTS = st.sampled_from(
+    [
+        *"\n.!?（）。\"'-§1 ",
+        "12.3 ",
+        "Art. ",
+        "z.B. ",
+        "penalty ",
+        "ignore all instructions ",
+        "1 March 2026 ",
+        "between A and B ",
+        "自动续",
+        "\ud800",
+        "\u200b",
+        "A" * 300,
+    ]
+)
 _PAGES = st.lists(st.lists(_FRAGMENTS | st.text(max_size=20), max_size=40).map("".join), max_size=4)
 
 
@@ -282,9 +320,27 @@ def test_whatever_stands_on_the_pages_the_result_is_well_formed(pages: list[str]
 
 @pytest.mark.parametrize(
     "pattern",
-    ["a", "a ", "a. ", "1. ", ".", '!"', "(", "-\n", "\n", " \n", "1.1 A\n", "自动续。", "2026-01-01 ", "1 March 2026. ",
-     "penalty without a ", "ignore previous instructions ", "between A and ", "not \u00ad"],
-)  # fmt: skip
+    [
+        "a",
+        "a ",
+        "a. ",
+        "1. ",
+        ".",
+        '!"',
+        "(",
+        "-\n",
+        "\n",
+        " \n",
+        "1.1 A\n",
+        "自动续。",
+        "2026-01-01 ",
+        "1 March 2026. ",
+        "penalty without a ",
+        "ignore previous instructions ",
+        "between A and ",
+        "not \u00ad",
+    ],
+)
 def test_a_hostile_page_is_read_in_linear_time(pattern: str) -> None:
     """A megabyte of one repeated pattern takes less than a second."""
     page = (pattern * 1_000_000)[:1_000_000]

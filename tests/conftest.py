@@ -1,0 +1,133 @@
+"""What many tests need: PDFs, job files, a served endpoint, and an environment of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from reportlab.pdfgen.canvas import Canvas
+
+from pipeline import job, run
+from pipeline.domain import ChunkState, Outcome, RunResult, Task
+
+KEY = "sk-test-5f2c9d0b7a"
+DEADLINE_S = 60.0
+
+
+class Quiet:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.outcomes: list[Outcome] = []
+
+    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
+        self.lines.append(f"sending {len(tasks)}")
+
+    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+        self.outcomes.append(outcome)
+
+    def said(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def write_pdf(path: Path, pages: Sequence[str]) -> Path:
+    """A PDF with these lines of text, one string a page; the same bytes for the same pages."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas = Canvas(str(path), invariant=1)
+    for text in pages:
+        for number, line in enumerate(text.split("\n")):
+            canvas.drawString(60, 780 - 16 * number, line)
+        canvas.showPage()
+    canvas.save()
+    return path
+
+
+def clause(number: int) -> str:
+    """A page with one risk that the rules know, in words that stand on no other page."""
+    return f"Page title {number}\nThe Supplier may increase the fees of schedule K{number:03} at any time in its sole discretion."
+
+
+class Workspace:
+    """A folder with a job file, its documents, reports and state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.docs = folder / "docs"
+        self.docs.mkdir()
+        self.job_file = folder / "job.toml"
+        self.reports = folder / "reports"
+        self.ledger = folder / "state.sqlite3"
+
+    def write_job(self, base_url: str | None = None, **sections: Mapping[str, object]) -> Path:
+        """The job file; ``base_url`` None reads with the built-in endpoint in the process."""
+        where = (
+            {"use": "custom", "base_url": base_url, "api_key_env": "DOCPIPE_TEST_KEY"}
+            if base_url
+            else {"use": "offline"}
+        )
+        settings: dict[str, Mapping[str, object]] = {
+            "source": {"folder": "docs"},
+            "report": {"folder": "reports", "formats": ["markdown", "csv"]},
+            "ledger": {"path": "state.sqlite3"},
+            "retry": {"first_wait_seconds": 0.01, "max_wait_seconds": 1.0},
+        }
+        for name, values in {"endpoint": where, **sections}.items():
+            settings[name] = {**settings.get(name, {}), **(where if name == "endpoint" else {}), **values}
+        lines = []
+        for name, values in settings.items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+        self.job_file.write_text("\n".join(lines) + "\n")
+        return self.job_file
+
+    def run(self, failed_only: bool = False, limit: int | None = None) -> RunResult:
+        """One run in this process."""
+        return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), Quiet())
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """``docpipe`` as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "DOCPIPE_TEST_KEY": KEY},
+        )  # fmt: skip
+
+    def docpipe(self, *arguments: str) -> tuple[int, str, str]:
+        """``docpipe`` to its end: exit code, stdout, stderr."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=DEADLINE_S)
+        return process.returncode, out, err
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float | list) else '"' + str(value) + '"'
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look again and again until it holds; fails after a minute."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "what was awaited did not happen within a minute"
+        time.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, proxy or make variable of the developer's shell can change a result."""
+    for name in list(os.environ):
+        if name.upper().endswith(("_PROXY", "_API_KEY")) or name in ("MAKELEVEL", "MAKEFLAGS"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace."""
+    return Workspace(tmp_path)

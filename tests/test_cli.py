@@ -1,0 +1,258 @@
+"""The command line as a person or cron meets it: exit codes, what goes where, how fast it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.serve import Endpoint, running
+from tests.conftest import DEADLINE_S, Workspace, clause, wait_until, write_pdf
+
+HEAVY = ("httpx", "pypdf", "pydantic", "rich", "jinja2", "tenacity", "pebble", "xlsxwriter", "sqlite3", "asyncio")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """What --help imports is click and our own light modules."""
+    code = f"import sys, pipeline.__main__; print([name for name in {HEAVY} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_help_answers_within_three_tenths_of_a_second() -> None:
+    """The best of five starts, so that a busy machine does not decide."""
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "pipeline", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - begun
+
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_exit_0_and_the_summary_on_stdout(workspace: Workspace) -> None:
+    """A complete run says so on stdout; progress stands on stderr."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    code, out, err = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 0
+    assert "1 done" in out
+    assert "Built-in rules, not a language model" in out
+    assert "a.pdf, pages 1: answered" in err
+    assert "answered in" not in out
+
+
+def test_json_totals_on_stdout(workspace: Workspace) -> None:
+    """--json gives the run's totals as in report.json, and nothing else on stdout."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    code, out, _ = workspace.docpipe("run", str(workspace.job_file), "--json")
+    totals = json.loads((workspace.reports / "report.json").read_bytes())["totals"]
+    assert code == 0
+    assert json.loads(out) == totals
+    assert totals["requests"] == 1
+
+
+def test_exit_2_for_wrong_usage(workspace: Workspace) -> None:
+    """An unknown command or option is wrong usage."""
+    assert workspace.docpipe("rum", "x")[0] == 2
+    assert workspace.docpipe("run", "x", "--fast")[0] == 2
+    assert workspace.docpipe("run")[0] == 2
+
+
+def test_exit_3_names_what_failed_and_the_command_to_redo_it(workspace: Workspace) -> None:
+    """A file that cannot be opened is listed with its reason."""
+    (workspace.docs / "empty.pdf").write_bytes(b"")
+    write_pdf(workspace.docs / "good.pdf", [clause(1)])
+    workspace.write_job()
+    code, out, _ = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 3
+    assert "empty.pdf: the file is empty" in out
+    assert f"docpipe retry {workspace.job_file}" in out
+
+
+def test_exit_4_for_the_job_file_the_folder_and_a_missing_key(workspace: Workspace) -> None:
+    """Each says what is wrong and what to do, on stderr."""
+    workspace.job_file.write_text('[source]\nfolder = "docs"\n[split]\nmax_page = 3\n')
+    code, out, err = workspace.docpipe("run", str(workspace.job_file))
+    assert (code, out) == (4, "")
+    assert "max_pages" in err
+    workspace.write_job(source={"folder": "nowhere"})
+    code, _, err = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 4
+    assert "nowhere" in err
+    workspace.write_job()
+    code, _, err = workspace.docpipe("run", str(workspace.job_file), "--endpoint", "yourouter")
+    assert code == 4
+    assert "YOUROUTER_API_KEY" in err
+
+
+def test_exit_5_says_in_one_line_that_the_account_is_the_trouble(workspace: Workspace) -> None:
+    """The API's own words stand in the summary."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    with running(Endpoint(FaultPlan((FaultRule(Fault(FaultKind.AUTHENTICATION), every=1),)))) as base_url:
+        workspace.write_job(base_url)
+        code, out, _ = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 5
+    assert "401 authentication_error" in out
+
+
+def test_exit_8_for_a_ledger_that_cannot_be_trusted(workspace: Workspace) -> None:
+    """A damaged ledger is named and left as it is."""
+    workspace.ledger.write_bytes(b"SQLite format 3\0" + b"garbage " * 1000)
+    workspace.write_job()
+    before = workspace.ledger.read_bytes()
+    code, _, err = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 8
+    assert str(workspace.ledger) in err
+    assert workspace.ledger.read_bytes() == before
+
+
+def test_exit_9_when_the_api_is_down_to_the_end(workspace: Workspace) -> None:
+    """Nobody listens on the port."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job("http://127.0.0.1:9", retry={"attempts": 2})
+    code, out, _ = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 9
+    assert "no answer" in out
+
+
+def test_check_says_what_is_wrong(workspace: Workspace) -> None:
+    """Everything in order is exit 0; a refused key is exit 5, a dead endpoint 9."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    assert workspace.docpipe("check", str(workspace.job_file))[0] == 0
+    workspace.write_job("http://127.0.0.1:9")
+    code, out, _ = workspace.docpipe("check", str(workspace.job_file))
+    assert code == 9
+    assert "WRONG  model" in out
+    with running(Endpoint(FaultPlan((FaultRule(Fault(FaultKind.AUTHENTICATION), every=1),)))) as base_url:
+        workspace.write_job(base_url)
+        assert workspace.docpipe("check", str(workspace.job_file))[0] == 5
+
+
+def test_plan_sends_and_writes_nothing(workspace: Workspace) -> None:
+    """It names each document with the reason, chunks, pages and cost."""
+    write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(45)])
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url)
+        before = sorted(workspace.folder.rglob("*"))
+        code, out, _ = workspace.docpipe("plan", str(workspace.job_file))
+        assert sorted(workspace.folder.rglob("*")) == before
+        workspace.docpipe("run", str(workspace.job_file))
+        write_pdf(workspace.docs / "b.pdf", [clause(1)])
+        write_pdf(workspace.docs / "a.pdf", [clause(2)])
+        (workspace.docs / "c.pdf").write_bytes(b"")
+        rows = json.loads(workspace.docpipe("plan", str(workspace.job_file), "--json")[1])
+        workspace.docpipe("run", str(workspace.job_file))
+        workspace.write_job(base_url, prompt={"instructions": "Something else."})
+        again = json.loads(workspace.docpipe("plan", str(workspace.job_file), "--json")[1])
+    assert code == 0
+    assert "new" in out
+    assert "3 chunks    45 pages" in out
+    assert {row["path"]: row["why"] for row in rows} == {"a.pdf": "changed", "b.pdf": "new", "c.pdf": "unreadable"}
+    assert [row["why"] for row in again] == ["prompt changed", "prompt changed", "unreadable"]
+
+
+def test_report_writes_the_same_report_again_without_the_documents(workspace: Workspace) -> None:
+    """It needs the ledger alone and sends nothing."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1), clause(2)])
+    workspace.write_job()
+    workspace.docpipe("run", str(workspace.job_file))
+    first = (workspace.reports / "report.json").read_bytes()
+    (workspace.reports / "report.json").unlink()
+    (workspace.docs / "a.pdf").unlink()
+    code, _, _ = workspace.docpipe("report", str(workspace.job_file))
+    assert code == 0
+    assert (workspace.reports / "report.json").read_bytes() == first
+
+
+def test_status_and_report_of_a_job_that_never_ran(workspace: Workspace) -> None:
+    """They say so, and how to begin."""
+    workspace.write_job()
+    for command in ("status", "report"):
+        code, out, _ = workspace.docpipe(command, str(workspace.job_file))
+        assert code == 0
+        assert "never ran" in out
+
+
+def test_an_empty_folder_is_said_and_complete(workspace: Workspace) -> None:
+    """Nothing to process is reported, not silent."""
+    workspace.write_job()
+    code, out, err = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 0
+    assert "0 done" in out
+    assert "no file in" in err
+
+
+def test_a_reader_of_the_output_that_goes_away_does_not_end_the_run(workspace: Workspace) -> None:
+    """The run goes on to its report when stderr leads nowhere any more."""
+    for number in range(5):
+        write_pdf(workspace.docs / f"{number}.pdf", [clause(number)])
+    workspace.write_job()
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", str(workspace.job_file)], stdout=subprocess.DEVNULL, stderr=write_end
+    ) as process:
+        os.close(write_end)
+        assert process.wait(timeout=DEADLINE_S) == 0
+    assert (workspace.reports / "report.json").exists()
+
+
+def test_serve_answers_on_a_port_until_it_is_told_to_stop(workspace: Workspace, tmp_path: Path) -> None:
+    """The served endpoint works as a custom endpoint of a job, faults and all."""
+    script = tmp_path / "faults.toml"
+    script.write_text('[[fault]]\nkind = "overloaded"\nrequests = [1]\n')
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    with workspace.start("serve", "--port", "0", "--faults", str(script)) as server:
+        assert server.stdout is not None
+        base_url = server.stdout.readline().split()[-1]
+        workspace.write_job(base_url)
+        result = workspace.run()
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=DEADLINE_S)
+    assert result.spending.requests == 2
+    assert server.returncode == 0
+
+
+@pytest.mark.parametrize("rate", ["overloadedd=0.1", "overloaded=2", "overloaded"])
+def test_serve_refuses_faults_that_do_not_exist(workspace: Workspace, rate: str) -> None:
+    """A wrong fault is a clear error, not a server without faults."""
+    code, _, err = workspace.docpipe("serve", "--port", "0", "--rate", rate)
+    assert code == 4
+    assert "overloaded" in err
+
+
+def test_workers_are_gone_after_the_run_was_killed(workspace: Workspace) -> None:
+    """No process of ours outlives a killed run."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=3600), every=1),)))
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: len(endpoint.seen) == 1)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            if not children.exists():
+                pytest.skip("this kernel does not list the children of a process")
+            workers = [int(word) for word in children.read_text().split()]
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+    assert workers
+    wait_until(lambda: not any(_alive(worker) for worker in workers))
+
+
+def _alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

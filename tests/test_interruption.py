@@ -1,0 +1,189 @@
+"""Kill it at any moment: nothing recorded is lost, nothing answered is paid for twice but what was in flight."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.serve import Endpoint, running
+from tests.conftest import DEADLINE_S, KEY, Workspace, clause, wait_until, write_pdf
+
+CONCURRENCY = 4
+DOCUMENTS = 4
+PAGES = 6
+CHUNKS = DOCUMENTS * PAGES
+
+
+def prepare(workspace: Workspace, base_url: str) -> None:
+    for number in range(DOCUMENTS):
+        write_pdf(workspace.docs / f"{number}.pdf", [clause(number * 100 + page) for page in range(PAGES)])
+    workspace.write_job(
+        base_url,
+        split={"max_pages": 1},
+        workers={"concurrency": CONCURRENCY},
+        prompt={"synthesis": False},
+    )
+
+
+def documents_of(report: Path) -> list[dict[str, Any]]:
+    """The documents of a report without what tells how often they were sent."""
+    documents: list[dict[str, Any]] = json.loads(report.read_bytes())["documents"]
+    for document in documents:
+        document.pop("unchanged")
+        for chunk in document["chunks"]:
+            chunk.pop("attempts"), chunk.pop("request_id")
+    return documents
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What a run that nobody disturbs reports."""
+    workspace = Workspace(tmp_path_factory.mktemp("undisturbed"))
+    with running(Endpoint()) as base_url:
+        prepare(workspace, base_url)
+        workspace.run()
+    return documents_of(workspace.reports / "report.json")
+
+
+@pytest.mark.parametrize("requests_before", [0, 1, 9, CHUNKS - 1])
+def test_a_killed_run_is_completed_by_the_next(
+    workspace: Workspace, undisturbed: list[dict[str, Any]], requests_before: int
+) -> None:
+    """After SIGKILL the next run gives the report of an undisturbed one and re-sends at most what was in flight."""
+    endpoint = Endpoint(latency_s=0.05)
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: workspace.ledger.exists() and len(endpoint.seen) >= requests_before)
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+        assert not (workspace.reports / "report.json").exists()
+        result = workspace.run()
+    times_asked = Counter(seen.sha256 for seen in endpoint.seen)
+    assert result.run.exit_code == 0
+    assert documents_of(workspace.reports / "report.json") == undisturbed
+    assert len(times_asked) == CHUNKS
+    assert sum(times_asked.values()) <= CHUNKS + CONCURRENCY
+
+
+def test_runs_killed_over_and_over_come_to_the_same_end(
+    workspace: Workspace, undisturbed: list[dict[str, Any]]
+) -> None:
+    """However often it is killed, each start goes on where the books stand."""
+    endpoint = Endpoint(latency_s=0.02)
+    kills = 0
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        while kills < 5:
+            seen_before = len(endpoint.seen)
+            with workspace.start("run", str(workspace.job_file)) as process:
+                wait_until(lambda: len(endpoint.seen) >= seen_before + 3 or process.poll() is not None)
+                process.kill()
+                process.communicate(timeout=DEADLINE_S)
+            kills += 1
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert documents_of(workspace.reports / "report.json") == undisturbed
+    assert len(endpoint.seen) <= CHUNKS + kills * CONCURRENCY
+
+
+def test_an_old_report_outlives_a_killed_run(workspace: Workspace) -> None:
+    """A run that is cut leaves the report of the one before as it was."""
+    endpoint = Endpoint(latency_s=0.05)
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        workspace.run()
+        before = {path: path.read_bytes() for path in workspace.reports.rglob("*") if path.is_file()}
+        write_pdf(workspace.docs / "new.pdf", [clause(900 + page) for page in range(PAGES)])
+        asked = len(endpoint.seen)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: len(endpoint.seen) > asked)
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+    assert {path: path.read_bytes() for path in workspace.reports.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_loses_no_answer(
+    workspace: Workspace, undisturbed: list[dict[str, Any]], number: signal.Signals
+) -> None:
+    """^C and SIGTERM stop the feeding, await and record what is in flight, and exit 130."""
+    endpoint = Endpoint(latency_s=0.1)
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: len(endpoint.seen) >= 6)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=DEADLINE_S)
+        answered = sum(seen.answered for seen in endpoint.seen)
+        with sqlite3.connect(workspace.ledger) as database:
+            (recorded,) = database.execute("SELECT count(*) FROM answers").fetchone()
+        database.close()
+        stopped = json.loads((workspace.reports / "report.json").read_bytes())
+        result = workspace.run()
+    assert process.returncode == 130, err
+    assert "what is in flight is awaited" in err
+    assert 0 < answered < CHUNKS
+    assert recorded == answered == len(endpoint.seen) - result.spending.requests
+    assert stopped["run"]["status"] == "stopped"
+    assert {document["status"] for document in stopped["documents"]} <= {"done", "partial"}
+    assert result.run.exit_code == 0
+    assert len(endpoint.seen) == CHUNKS
+    assert documents_of(workspace.reports / "report.json") == undisturbed
+
+
+def test_a_second_interrupt_gives_up_what_is_in_flight(workspace: Workspace) -> None:
+    """The second ^C ends the process at once, with the same exit code."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=3600), every=1),)))
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            assert process.stderr is not None
+            wait_until(lambda: len(endpoint.seen) == CONCURRENCY)
+            process.send_signal(signal.SIGINT)
+            while "what is in flight is awaited" not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+
+
+def test_a_second_run_of_the_same_job_is_refused_while_one_is_under_way(workspace: Workspace) -> None:
+    """Exit 6 names the process that holds the lock; status works all the same."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=3600), every=1),)))
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: len(endpoint.seen) == CONCURRENCY)
+            second = workspace.docpipe("run", str(workspace.job_file))
+            status = workspace.docpipe("status", str(workspace.job_file))
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+    assert second[0] == 6
+    assert f"process {process.pid}" in second[2]
+    assert status[0] == 0
+    assert f"{CONCURRENCY} requests without an end" in status[1]
+
+
+def test_the_key_is_nowhere_but_in_the_request(workspace: Workspace) -> None:
+    """Neither a file nor a line of output holds the key, whether runs succeed or the key is refused."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.AUTHENTICATION), requests=frozenset({3})),)))
+    said = ""
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        job_file = str(workspace.job_file)
+        for command in ("check", "plan", "run", "run", "status", "report", "retry"):
+            _, out, err = workspace.docpipe(command, job_file)
+            said += out + err
+    assert len(endpoint.seen) >= CHUNKS
+    assert KEY not in said
+    for path in workspace.folder.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
