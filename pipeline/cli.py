@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import __version__
-from pipeline.errors import ExitCode, SettingsError
+from pipeline.errors import ExitCode, PipelineError, SettingsError
 from pipeline.text import printable, shortened
 
 if TYPE_CHECKING:
@@ -160,6 +160,26 @@ def serve(
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from None
     return ExitCode.COMPLETE
+
+
+def end() -> int:
+    """Run the command line; the one place where errors become exit codes."""
+    try:
+        result = main.main(prog_name="docpipe", standalone_mode=False)
+    except click.ClickException as error:  # wrong usage
+        error.show()
+        return ExitCode.USAGE
+    except PipelineError as error:
+        for line in str(error).splitlines():
+            click.echo(f"error: {printable(line)}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was recorded stays recorded, the next run goes on", err=True)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout has gone away, as in `docpipe status x | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BUG
+    return result if isinstance(result, int) else ExitCode.COMPLETE
 
 
 def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, failed_only: bool) -> int:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -41,7 +40,7 @@ class Lines:
     def said(self, line: str) -> None:
         """A line of its own; a reader that has gone away, as in ``| head``, is no reason to end the run."""
         with suppress(OSError):
-            click.echo(printable(line), err=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 class Bar:

@@ -13,7 +13,7 @@ import openpyxl
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from report_values import RUN, a_document, a_result, a_risk, an_unopened_document
+from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 from pipeline.domain import PageRange, QuoteCheck, RunResult, RunStatus, Severity
 from pipeline.reports import csv_report, html, markdown, xlsx

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_values import RUN, a_document, a_result, a_risk, an_unopened_document
+from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 from pipeline import reports
 from pipeline.domain import DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
@@ -196,7 +196,7 @@ def test_a_killed_write_leaves_the_old_report_whole_and_the_next_one_clears_up(t
     before = contents(tmp_path)
     script = """
 import os, pathlib, signal, sys
-from report_values import a_document, a_result
+from tests.report_values import a_document, a_result
 from pipeline import reports
 reports.json_report.render = lambda result: os.kill(os.getpid(), signal.SIGKILL)
 reports.write(a_result(a_document(text="new")), pathlib.Path(sys.argv[1]), reports.FORMATS)

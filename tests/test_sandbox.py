@@ -1,0 +1,203 @@
+"""What a worker process may do to itself, and that the next call works all the same.
+
+The functions called are the standard library's own: a worker finds them without reading this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import sandbox as sandbox_module
+from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.splitter import PdfError, page_texts
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """One worker process, so that the next call is the one that the last call's process would get."""
+    box = Sandbox(1)
+    yield box
+    box.close()
+
+
+async def still_works(box: Sandbox) -> bool:
+    return await box.call(0, divmod, 7, 2) == (3, 1)
+
+
+def test_a_result_comes_back(sandbox: Sandbox) -> None:
+    """Positional and named arguments go out, the value comes back, from another process."""
+
+    async def calls() -> None:
+        assert await sandbox.call(0, json.dumps, {"b": 1, "a": [2]}, sort_keys=True) == '{"a": [2], "b": 1}'
+        assert await sandbox.call(0, os.getpid) != os.getpid()
+
+    asyncio.run(calls())
+
+
+def test_a_process_is_used_again(sandbox: Sandbox) -> None:
+    """Ordinary calls do not pay for a new process each."""
+
+    async def calls() -> set[int]:
+        return {await sandbox.call(0, os.getpid) for _ in range(5)}
+
+    assert len(asyncio.run(calls())) == 1
+
+
+def test_what_the_function_raises_comes_back_as_it_is(sandbox: Sandbox) -> None:
+    """An exception travels with its type and its words, and the worker lives on."""
+
+    async def calls() -> None:
+        before = await sandbox.call(0, os.getpid)
+        with pytest.raises(ValueError, match="invalid literal"):
+            await sandbox.call(0, int, "seven")
+        with pytest.raises(PdfError, match="the file is empty") as caught:
+            await sandbox.call(0, page_texts, b"")
+        assert not caught.value.encrypted
+        assert await sandbox.call(0, os.getpid) == before
+
+    asyncio.run(calls())
+
+
+@pytest.mark.parametrize(("code", "said"), [(7, "7"), (0, "0")])
+def test_a_crash_is_a_reason_and_the_next_call_works(sandbox: Sandbox, code: int, said: str) -> None:
+    """A process that ends without an answer ends its own call alone."""
+
+    async def calls() -> None:
+        with pytest.raises(SandboxError, match=rf"crashed the PDF reader \(exit code {said}\)"):
+            await sandbox.call(0, os._exit, code)
+        assert await still_works(sandbox)
+
+    asyncio.run(calls())
+
+
+def test_a_signal_is_a_crash(sandbox: Sandbox) -> None:
+    """A segmentation fault, as a C library has it, is told by its signal."""
+
+    async def calls() -> None:
+        with pytest.raises(SandboxError, match=f"exit code -{signal.SIGSEGV.value}"):
+            await sandbox.call(0, signal.raise_signal, signal.SIGSEGV)
+        assert await still_works(sandbox)
+
+    asyncio.run(calls())
+
+
+def test_a_memory_hog_is_a_reason_and_the_next_call_works(sandbox: Sandbox) -> None:
+    """What asks for more than the limit is refused it, whatever the machine has."""
+
+    async def calls() -> None:
+        with pytest.raises(SandboxError, match="more than 2 GB of memory"):
+            await sandbox.call(0, bytearray, 2_100_000_000)
+        assert await still_works(sandbox)
+
+    asyncio.run(calls())
+
+
+def test_endless_nesting_is_a_reason(sandbox: Sandbox) -> None:
+    """A file nested too deep for the reader ends its own call."""
+
+    async def calls() -> None:
+        with pytest.raises(SandboxError, match="went too deep"):
+            await sandbox.call(0, json.loads, "[" * 100_000)
+        assert await still_works(sandbox)
+
+    asyncio.run(calls())
+
+
+def test_a_hang_is_ended_and_the_next_call_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call beyond its time is ended with the limit in its reason."""
+    monkeypatch.setattr(sandbox_module, "_TIMEOUT_S", 0.1)
+
+    async def calls() -> None:
+        with pytest.raises(SandboxError, match="took more than 0 s"):
+            await sandbox.call(0, signal.pause)
+        monkeypatch.undo()
+        assert await still_works(sandbox)
+
+    asyncio.run(calls())
+
+
+def test_the_time_limit_grows_with_the_file(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file may take longer: so many seconds more for each megabyte."""
+    monkeypatch.setattr(sandbox_module, "_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(sandbox_module, "_TIMEOUT_S_PER_MB", 0.5)
+
+    async def calls() -> None:
+        with pytest.raises(SandboxError, match="took more than 1 s"):
+            await sandbox.call(2_000_000, signal.pause)
+
+    asyncio.run(calls())
+
+
+def test_calls_beyond_the_processes_wait_their_turn(sandbox: Sandbox) -> None:
+    """More calls than workers all come back, those beside a crash too."""
+
+    async def calls() -> list[object]:
+        crash = sandbox.call(0, os._exit, 3)
+        return await asyncio.gather(*(sandbox.call(0, abs, -n) for n in range(10)), crash, return_exceptions=True)
+
+    *values, crashed = asyncio.run(calls())
+
+    assert values == list(range(10))
+    assert isinstance(crashed, SandboxError)
+
+
+def test_close_ends_the_workers_and_the_calls_they_are_at() -> None:
+    """A sandbox with a call that never ends is closed without waiting for it."""
+
+    async def calls() -> None:
+        box = Sandbox(1)
+        await still_works(box)
+        hanging = asyncio.ensure_future(box.call(0, signal.pause))
+        await asyncio.sleep(0)  # the call is on its way
+        box.close()
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+    begun_s = time.monotonic()
+    asyncio.run(calls())
+    assert time.monotonic() - begun_s < 30
+
+
+PARENT = """
+import asyncio, os, signal
+from pipeline.sandbox import Sandbox
+
+async def main():
+    box = Sandbox(2)
+    await asyncio.gather(box.call(0, os.getpid), box.call(0, os.getpid))
+    hanging = asyncio.ensure_future(box.call(0, signal.pause))
+    await box.call(0, os.getpid)
+    print("ready", flush=True)
+    await hanging
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    """After SIGKILL of the parent no worker stays, not even one that hangs: all share its standard output."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen(
+        [sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        parent.kill()
+        # The pipe ends when the last process that holds it has ended.
+        rest, _ = parent.communicate(timeout=20)
+
+    assert (rest, parent.returncode) == ("", -signal.SIGKILL)
