@@ -70,13 +70,12 @@ def test_what_the_function_raises_comes_back_as_it_is(sandbox: Sandbox) -> None:
     asyncio.run(calls())
 
 
-@pytest.mark.parametrize(("code", "said"), [(7, "7"), (0, "0")])
-def test_a_crash_is_a_reason_and_the_next_call_works(sandbox: Sandbox, code: int, said: str) -> None:
+def test_a_crash_is_a_reason_and_the_next_call_works(sandbox: Sandbox) -> None:
     """A process that ends without an answer ends its own call alone."""
 
     async def calls() -> None:
-        with pytest.raises(SandboxError, match=rf"crashed the PDF reader \(exit code {said}\)"):
-            await sandbox.call(0, os._exit, code)
+        with pytest.raises(SandboxError, match=r"crashed the PDF reader \(exit code 7\)"):
+            await sandbox.call(0, os._exit, 7)
         assert await still_works(sandbox)
 
     asyncio.run(calls())

@@ -116,10 +116,9 @@ def test_hidden_and_unfinished_files_never_match(tmp_path: Path, name: str) -> N
 )
 def test_every_name_gives_the_bytes_on_disk_back(tmp_path: Path, name: bytes) -> None:
     """``os.fsencode`` of the path is the name on disk, in a folder of the same name too."""
-    folder = os.path.join(os.fsencode(tmp_path), name)
-    os.mkdir(folder)
-    with open(os.path.join(folder, name), "wb") as file:
-        file.write(b"content")
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    (folder / os.fsdecode(name)).write_bytes(b"content")
 
     (found,) = scanned(tmp_path).files
 
@@ -302,7 +301,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     digest = hashlib.file_digest
 
     def noted(file: Any, name: Any) -> Any:
-        names.append(os.path.basename(os.fsdecode(file.name)))
+        names.append(Path(os.fsdecode(file.name)).name)
         return digest(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", noted)

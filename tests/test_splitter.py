@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_chunk_leaves_the_words_of_other_pages_behind(tmp_path: Path, seven: S
 
     reader = PdfReader(part)
     streams = [reader.get_object(number) for number in range(1, len(reader.xref[0]) + 1)]
-    content = b"".join(o.get_data() for o in streams if hasattr(o, "get_data"))
+    content = b"".join(o.get_data() for o in streams if o is not None and hasattr(o, "get_data"))
     assert word(3).encode() in content
     assert not any(word(page).encode() in content for page in (1, 2, 4, 5, 6, 7))
 
@@ -279,15 +280,16 @@ def test_many_chunks_of_one_file_open_it_once(tmp_path: Path, seven: Source, ope
 
 def test_one_document_is_held_open_at_most(tmp_path: Path) -> None:
     """A thousand documents in turn do not use up the file handles."""
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None
-    if before is None:
+    handles = Path("/proc/self/fd")
+    if not handles.exists():
         pytest.skip("no /proc here")
+    before = len(list(handles.iterdir()))
     for number in range(20):
         path = tmp_path / f"{number}.pdf"
         path.write_bytes(pdf(1) if number % 2 else b"%PDF-1.7 startxref broken")
         inspect(source_of(path))
 
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert len(list(handles.iterdir())) <= before + 1
 
 
 def test_page_texts_are_those_of_the_pages() -> None:
@@ -319,7 +321,7 @@ def test_page_texts_of_anything_is_a_pdf_error_at_worst(junk: bytes, dressed: bo
 
 def test_a_pdf_error_survives_the_way_between_processes() -> None:
     """Pickled and back it has its reason and its mark."""
-    back = pickle.loads(pickle.dumps(PdfError("locked", encrypted=True)))
+    back = pickle.loads(pickle.dumps(PdfError("locked", encrypted=True)))  # noqa: S301 - our own bytes
 
     assert (str(back), back.reason, back.encrypted) == ("locked", "locked", True)
 
@@ -327,7 +329,7 @@ def test_a_pdf_error_survives_the_way_between_processes() -> None:
 def test_a_value_survives_the_way_between_processes(seven: Source) -> None:
     """What functions take and give can be pickled."""
     for value in (seven, inspect(seven), PageRange(1, 2)):
-        assert pickle.loads(pickle.dumps(value)) == value
+        assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301 - our own bytes
 
 
 @pytest.mark.skipif(not CORPUS_FILES, reason="the collection of broken PDFs is not here")
@@ -338,14 +340,12 @@ def test_a_file_of_the_corpus_is_cut_or_has_a_reason(path: Path, tmp_path: Path)
 
     found = inspect(source)
     assert (found.pages is None) != (found.problem is None)
-    try:
-        reader = None
-        if found.pages is not None:
+    reader = None
+    if found.pages is not None:
+        with suppress(PdfError):
             cut(source, PageRange(1, found.pages), target)
             reader = PdfReader(target)
-    except PdfError as error:
-        assert str(error).startswith("pages 1")
-        assert not target.exists()
+    assert target.exists() is (reader is not None)
 
     kind = path.parent.name
     if kind == "benign":

@@ -1,0 +1,282 @@
+"""Chunk answers become one result per document: original pages, no duplicates, gaps named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.aggregator import Reading, merge
+from pipeline.domain import (
+    Chunk,
+    ChunkRecord,
+    ChunkState,
+    Content,
+    DocumentResult,
+    DocumentStatus,
+    FailureClass,
+    KeyDate,
+    PageRange,
+    Severity,
+    SourceFile,
+)
+from pipeline.planner import PlannedChunk
+
+unhurried = settings(deadline=None)
+
+FILE = SourceFile("sub/a.pdf", 1234, 99, "ab" * 32)
+OPEN = ChunkRecord(ChunkState.OPEN)
+
+
+def risk(
+    title: str = "Renews", page: int | None = 1, severity: str = "high", quote: str = "shall renew", **more: str
+) -> dict[str, Any]:
+    rest = {"category": "auto-renewal", "explanation": "e", "recommendation": "r"} | more
+    return {"title": title, "page": page, "severity": severity, "quote": quote} | rest
+
+
+def answered(**parts: Any) -> ChunkRecord:
+    result = {"summary": "S.", "document_type": "lease", "parties": [], "key_dates": [], "risks": []} | parts
+    return ChunkRecord(ChunkState.ANSWERED, attempts=1, request_id="req_1", result=result)
+
+
+def failed(reason: str = "502: Bad gateway", kind: FailureClass = FailureClass.DOCUMENT) -> ChunkRecord:
+    return ChunkRecord(ChunkState.FAILED, kind, reason, attempts=3, request_id="req_2")
+
+
+def merged(
+    *chunks: tuple[int, int, ChunkRecord],
+    pages: int | None = None,
+    synthesis: ChunkRecord | None = None,
+    unchanged: bool = False,
+) -> DocumentResult:
+    """The result of chunks given as first page, last page and record."""
+    planned = tuple(PlannedChunk(Chunk(f"c{a}-{b}", "ab" * 32, PageRange(a, b)), record) for a, b, record in chunks)
+    content = Content("ab" * 32, 1234, pages or max((b for _, b, _ in chunks), default=1))
+    return merge(Reading(FILE, content, planned, synthesis, unchanged))
+
+
+@pytest.mark.parametrize(
+    ("page", "original"),
+    [(1, 11), (5, 15), (10, 20), (0, None), (-3, None), (11, None), (10**300, None), (None, None)],
+)
+def test_pages_are_those_of_the_original(page: int | None, original: int | None) -> None:
+    """A page counted in the chunk becomes the document's; one that the chunk does not have is unknown."""
+    result = merged(
+        (1, 10, answered()),
+        (11, 20, answered(risks=[risk(page=page)], key_dates=[{"date": "d", "meaning": "m", "page": page}])),
+    )
+
+    assert [r.page for r in result.risks] == [original]
+    assert result.key_dates == (KeyDate("d", "m", original),)
+
+
+def test_what_two_chunks_report_of_the_same_words_is_one_risk() -> None:
+    """In an overlap the same quote on the same page comes twice: the worse severity is kept."""
+    result = merged(
+        (1, 5, answered(risks=[risk("mild", 5, "low", "Shall  renew")])),
+        (5, 9, answered(risks=[risk("grave", 1, "critical", "shall\nrenew", category="Auto-Renewal")])),
+        (5, 9, answered(risks=[risk("later", 1, "medium", "SHALL RENEW")])),
+    )
+
+    assert [(r.title, r.severity, r.page) for r in result.risks] == [("grave", Severity.CRITICAL, 5)]
+
+
+def test_of_equal_severities_the_first_is_kept() -> None:
+    """The order of the chunks decides, so that the same answers give the same report."""
+    result = merged((1, 5, answered(risks=[risk("first", 5)])), (5, 9, answered(risks=[risk("second", 1)])))
+
+    assert [r.title for r in result.risks] == ["first"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        risk(page=2),
+        risk(quote="shall not renew"),
+        risk(category="termination"),
+        risk(page=None),
+    ],
+)
+def test_what_differs_stays_apart(other: dict[str, Any]) -> None:
+    """Another page, another quote or another category is another risk."""
+    assert len(merged((1, 5, answered(risks=[risk(), other]))).risks) == 2
+
+
+def test_risks_without_a_quote_are_told_apart_by_their_titles() -> None:
+    """An empty quote does not make everything on a page the same."""
+    result = merged((1, 5, answered(risks=[risk("a", quote=""), risk("b", quote=" "), risk("A", quote="")])))
+
+    assert [r.title for r in result.risks] == ["a", "b"]
+
+
+def test_risks_come_worst_first_and_then_by_page() -> None:
+    """An unknown page stands behind the known ones of its severity."""
+    marks = [("low", 1), ("high", 9), ("critical", None), ("high", None), ("critical", 9), ("high", 2), ("medium", 3)]
+    reported = [risk(f"{severity} {page}", page, severity, f"{severity} {page}") for severity, page in marks]
+
+    result = merged((1, 9, answered(risks=reported)))
+
+    assert [r.title for r in result.risks] == [
+        "critical 9", "critical None", "high 2", "high 9", "high None", "medium 3", "low 1",
+    ]  # fmt: skip
+
+
+def test_parties_dates_and_type_are_merged() -> None:
+    """Parties once each in the first spelling, equal dates once, the first type that is one."""
+    date = {"date": "2026-01-01", "meaning": "start", "page": 2}
+    result = merged(
+        (1, 2, answered(document_type="", parties=["ACME", "Bolt"], key_dates=[date])),
+        (2, 3, answered(document_type="lease", parties=["Acme", "Cord"], key_dates=[date | {"page": 1}, date])),
+        (4, 5, answered(document_type="letter", parties=[])),
+    )
+
+    assert result.document_type == "lease"
+    assert result.parties == ("ACME", "Bolt", "Cord")
+    assert result.key_dates == (KeyDate("2026-01-01", "start", 2), KeyDate("2026-01-01", "start", 3))
+
+
+RECORDS = st.sampled_from(
+    [answered(), failed(), failed(kind=FailureClass.TRANSIENT), OPEN, failed(kind=FailureClass.REFUSAL)]
+)
+
+
+@unhurried
+@given(st.integers(1, 60), st.lists(st.tuples(st.integers(1, 60), st.integers(0, 20), RECORDS), max_size=8))
+def test_covered_and_missing_pages_are_all_pages(pages: int, drawn: list[tuple[int, int, ChunkRecord]]) -> None:
+    """Whatever was answered, each page is covered or named as missing, never both; done means nothing missing."""
+    chunks = [(first, min(first + more, pages), record) for first, more, record in drawn if first <= pages]
+    covered = {p for a, b, record in chunks if record.state is ChunkState.ANSWERED for p in range(a, b + 1)}
+
+    result = merged(*chunks, pages=pages)
+
+    missing = [page for r in result.missing_pages for page in range(r.first, r.last + 1)]
+    assert sorted([*covered, *missing]) == list(range(1, pages + 1))
+    assert result.pages_covered == len(covered)
+    assert (result.status is DocumentStatus.DONE) == (len(covered) == pages)
+    assert result.status is not DocumentStatus.FAILED or (not covered and result.reason)
+    gaps = zip(result.missing_pages, result.missing_pages[1:], strict=False)
+    assert all(before.last + 1 < after.first for before, after in gaps)
+
+
+@pytest.mark.parametrize(
+    ("records", "status", "reason"),
+    [
+        ([answered(), answered()], DocumentStatus.DONE, None),
+        (
+            [answered(), failed("refused", FailureClass.REFUSAL)],
+            DocumentStatus.PARTIAL,
+            "page 2: refused",
+        ),
+        (
+            [answered(), failed("timed out", FailureClass.TRANSIENT)],
+            DocumentStatus.PARTIAL,
+            "page 2: timed out (the next run tries again)",
+        ),
+        ([answered(), OPEN], DocumentStatus.PARTIAL, "page 2: not answered yet"),
+        ([OPEN, OPEN], DocumentStatus.PARTIAL, "page 1: not answered yet; page 2: not answered yet"),
+        ([failed("bad"), OPEN], DocumentStatus.FAILED, "page 1: bad; page 2: not answered yet"),
+        (
+            [failed("a"), failed("b"), failed("c"), failed("d"), failed("e")],
+            DocumentStatus.FAILED,
+            "page 1: a; page 2: b; page 3: c; and 2 more",
+        ),
+    ],
+)
+def test_status_and_reason_follow_from_the_chunks(
+    records: list[ChunkRecord], status: DocumentStatus, reason: str | None
+) -> None:
+    """Done without a gap, partial with one, failed without any page; each gap has its words."""
+    result = merged(*((number, number, record) for number, record in enumerate(records, 1)))
+
+    assert (result.status, result.reason) == (status, reason)
+
+
+def test_several_pages_are_called_pages() -> None:
+    """A reason names the range."""
+    assert merged((3, 7, failed("bad")), pages=7).reason == "pages 3-7: bad"
+
+
+def test_a_gap_between_answers_is_named() -> None:
+    """Pages 4 to 6 and 9 are missing, and nothing else."""
+    result = merged((1, 3, answered()), (4, 6, failed()), (7, 8, answered()), (9, 9, OPEN))
+
+    assert result.missing_pages == (PageRange(4, 6), PageRange(9, 9))
+    assert result.pages_covered == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "status", "reason"),
+    [
+        (
+            SourceFile("a.pdf", 0, 0, None, "not a regular file"),
+            None,
+            DocumentStatus.FAILED,
+            "not a regular file",
+        ),
+        (FILE, Content("ab" * 32, 1234, None, problem="not a PDF"), DocumentStatus.FAILED, "not a PDF"),
+        (FILE, None, DocumentStatus.PARTIAL, "not opened yet"),
+    ],
+)
+def test_a_file_without_pages_has_its_reason(
+    file: SourceFile, content: Content | None, status: DocumentStatus, reason: str
+) -> None:
+    """What could not be read or opened, or was not yet, is in the result all the same, and never done."""
+    result = merge(Reading(file, content, (), None, False))
+
+    assert (result.status, result.reason) == (status, reason)
+    assert (result.pages, result.pages_covered, result.missing_pages, result.chunks) == (None, 0, (), ())
+    assert (result.path, result.sha256, result.summary) == (file.path, file.sha256, "")
+
+
+def test_one_chunks_summary_is_the_documents() -> None:
+    """No label and no note where there is one part only."""
+    result = merged((1, 5, answered(summary="All of it.")))
+
+    assert (result.summary, result.summary_note) == ("All of it.", None)
+
+
+TWO = ((1, 5, answered(summary="First.")), (6, 9, answered(summary="Second.")))
+JOINED = "Pages 1-5: First.\n\nPages 6-9: Second."
+
+
+@pytest.mark.parametrize(
+    ("synthesis", "summary", "note"),
+    [
+        (None, JOINED, None),
+        (OPEN, JOINED, None),
+        (
+            failed("the model refused"),
+            JOINED,
+            "The summaries of the parts could not be turned into one: the model refused",
+        ),
+        (ChunkRecord(ChunkState.ANSWERED, result={"summary": "Both."}), "Both.", None),
+    ],
+)
+def test_summaries_of_parts_are_one_or_labelled(synthesis: ChunkRecord | None, summary: str, note: str | None) -> None:
+    """The synthesis where there is one; else the parts' summaries with their pages, and why if it failed."""
+    result = merged(*TWO, synthesis=synthesis)
+
+    assert (result.summary, result.summary_note) == (summary, note)
+    assert result.status is DocumentStatus.DONE
+
+
+def test_a_failed_part_does_not_lend_its_label_to_another() -> None:
+    """Only what was answered is in the summary, under its own pages."""
+    result = merged(TWO[0], (6, 9, failed()), (10, 12, answered(summary="Third.")))
+
+    assert result.summary == "Pages 1-5: First.\n\nPages 10-12: Third."
+
+
+def test_chunks_are_shown_as_they_are_on_record() -> None:
+    """State, attempts, reason and request id of every chunk, answered or not."""
+    result = merged((1, 1, answered()), (2, 2, failed("bad")), (3, 3, OPEN), unchanged=True)
+
+    assert [(c.id, c.pages, c.status, c.attempts, c.reason, c.request_id) for c in result.chunks] == [
+        ("c1-1", PageRange(1, 1), ChunkState.ANSWERED, 1, None, "req_1"),
+        ("c2-2", PageRange(2, 2), ChunkState.FAILED, 3, "bad", "req_2"),
+        ("c3-3", PageRange(3, 3), ChunkState.OPEN, 0, None, None),
+    ]
+    assert result.unchanged
