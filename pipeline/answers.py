@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.domain import Answer, Exchange, Failure, FailureClass
 from pipeline.messages import Message, Schema
 from pipeline.text import encodable, shortened
+
+_BRACES_TRIED = 50  # a bound on hostile text
 
 
 def judge(message: Message, schema: Schema, exchange: Exchange) -> Answer | Failure:
@@ -30,32 +33,36 @@ def judge(message: Message, schema: Schema, exchange: Exchange) -> Answer | Fail
         return Failure(FailureClass.TRANSIENT, f"the answer is not finished: {message.stop_reason}", exchange)
     if not message.text.strip():
         return Failure(FailureClass.TRANSIENT, "the answer is empty", exchange)
-    value = _object_in(message.text)
-    if value is None:
-        reason = f"the answer is not JSON: {shortened(message.text, 80)}"
-        # An endpoint may drop output_config without a word; asked in words, the model still gives JSON.
-        return Failure(FailureClass.TRANSIENT, reason, exchange, output_refused=True)
-    try:
-        return Answer(_fitted(value, schema, ""), exchange)
-    except _MisfitError as misfit:
+    misfit: _MisfitError | None = None
+    for value in _objects_in(message.text):
+        try:
+            return Answer(_fitted(value, schema, ""), exchange)
+        except _MisfitError as error:
+            misfit = misfit or error
+    if misfit is not None:
         return Failure(FailureClass.TRANSIENT, f"the answer does not fit the schema: {misfit}", exchange)
+    reason = f"the answer is not JSON: {shortened(message.text, 80)}"
+    # An endpoint may drop output_config without a word; asked in words, the model still gives JSON.
+    return Failure(FailureClass.TRANSIENT, reason, exchange, output_refused=True)
 
 
 class _MisfitError(Exception):
     pass
 
 
-def _object_in(text: str) -> Mapping[str, Any] | None:
-    """The first JSON object in the text."""
+def _objects_in(text: str) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects that stand in the text, those inside another left out."""
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    for match in list(re.finditer(r"\{", text))[:50]:  # a bound on hostile text
+    end = 0
+    for match in itertools.islice(re.finditer(r"\{", text), _BRACES_TRIED):
+        if match.start() < end:
+            continue
         try:
-            value, _ = decoder.raw_decode(text, match.start())
+            value, end = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
-            return value
-    return None
+            yield value
 
 
 def _refuse_constant(name: str) -> None:

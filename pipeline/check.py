@@ -103,12 +103,9 @@ def _price(job: Job) -> Finding:
 
 
 async def _greeted(job: Job, key: str | None) -> Finding:
-    sandbox = Sandbox(1)
-    try:
+    with Sandbox(1) as sandbox:
         async with endpoints.connect(job.endpoint, key, 1, sandbox) as client:
             reply = await client.post(messages.MESSAGES_PATH, messages.greeting_body(job.endpoint))
-    finally:
-        sandbox.close()
     result = chunk_worker.received(reply)
     if isinstance(result, Failure):
         return Finding("model", f"{job.endpoint.model} at {job.endpoint.base_url}: {result.reason}", _exit_code(result))

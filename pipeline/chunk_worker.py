@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import answers, failures, messages, splitter
 from pipeline.client import Client, Reply
-from pipeline.domain import Chunk, Exchange, Failure, FailureClass, Outcome, Split, Synthesis
+from pipeline.domain import Chunk, Exchange, Failure, FailureClass, Outcome, Payload, Split, Synthesis
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
 from pipeline.sandbox import Sandbox, SandboxError
@@ -39,49 +39,58 @@ class ChunkWorker:
     prompt: PromptSettings
     max_request_bytes: int
 
-    async def send_chunk(self, chunk: Chunk, original: Original, by_schema: bool) -> Outcome:
-        """One attempt for one chunk. Whatever goes wrong is a value."""
+    async def prepare(self, chunk: Chunk, original: Original) -> Payload | Failure | Split:
+        """The file to send for a chunk: the original where it goes as it is, else the pages cut from it."""
         source = original.source
+        body = self._body(chunk, original, by_schema=False)  # the longer form
         whole = len(chunk.pages) == original.page_count and not original.encrypted
-        body = messages.chunk_body(self.endpoint, self.prompt, chunk.pages, original.page_count, by_schema)
         # Unchanged bytes are the best bytes to send; what is too large as it lies there may shrink when cut.
         if whole and body.size_bytes(source.size_bytes) <= self.max_request_bytes:
-            return await self._send_file(chunk, source, body)
+            return Payload(Path(source.path))
         target = self.spool / f"{chunk.id}.pdf"
+        payload = Payload(target, spooled=True)
         try:
             size_bytes = await self.sandbox.call(source.size_bytes, splitter.cut, source, chunk.pages, target)
-            too_large = self._too_large(chunk, body.size_bytes(size_bytes))
-            return too_large or await self._send(body, messages.RESULT_SCHEMA, target)
         except (splitter.PdfError, SandboxError) as error:
             return Failure(FailureClass.DOCUMENT, str(error))
         except splitter.SourceChangedError:
             return failures.not_this_run(_CHANGED)
         except OSError as error:
             return failures.not_this_run(f"pages {chunk.pages} could not be read or spooled: {error.strerror}")
-        finally:
-            target.unlink(missing_ok=True)
+        too_large = self._too_large(chunk, body.size_bytes(size_bytes))
+        if too_large:
+            _delete(payload)
+        return too_large or payload
 
-    async def send_synthesis(self, synthesis: Synthesis, by_schema: bool) -> Outcome:
-        """One attempt to turn chunk summaries into one."""
-        body = messages.synthesis_body(self.endpoint, self.prompt, synthesis.summaries, by_schema)
-        return await self._send(body, messages.SYNTHESIS_SCHEMA, None)
-
-    async def _send_file(self, chunk: Chunk, source: Source, body: Body) -> Outcome:
-        """Send the file as it is, unless it changed since it was hashed or changes on the way."""
-        path = Path(source.path)
+    async def send_chunk(self, chunk: Chunk, original: Original, payload: Payload, by_schema: bool) -> Outcome:
+        """One attempt for one chunk. Whatever goes wrong is a value; a spooled payload is deleted."""
+        body = self._body(chunk, original, by_schema)
         try:
-            if _changed(path, source):
+            if payload.spooled:
+                return await self._send(body, messages.RESULT_SCHEMA, payload)
+            # The original may be replaced at any time: it must be the one that was hashed before and after.
+            if _changed(original.source):
                 return failures.not_this_run(_CHANGED)
-            outcome = await self._send(body, messages.RESULT_SCHEMA, path)
-            if _changed(path, source) and not isinstance(outcome, Split):
+            outcome = await self._send(body, messages.RESULT_SCHEMA, payload)
+            if _changed(original.source):
                 # Which bytes were read is unknown, but what it cost is not.
                 return replace(failures.not_this_run(_CHANGED), exchange=outcome.exchange)
             return outcome
         except OSError as error:
             return failures.not_this_run(f"pages {chunk.pages} could not be read: {error.strerror}")
+        finally:
+            _delete(payload)
 
-    async def _send(self, body: Body, schema: Schema, payload: Path | None) -> Outcome:
-        reply = await self.client.post(messages.MESSAGES_PATH, body, payload)
+    async def send_synthesis(self, synthesis: Synthesis, by_schema: bool) -> Outcome:
+        """One attempt to turn chunk summaries into one."""
+        body = messages.synthesis_body(self.endpoint, self.prompt, synthesis.summaries, by_schema)
+        return await self._send(body, messages.SYNTHESIS_SCHEMA, Payload(None))
+
+    def _body(self, chunk: Chunk, original: Original, by_schema: bool) -> Body:
+        return messages.chunk_body(self.endpoint, self.prompt, chunk.pages, original.page_count, by_schema)
+
+    async def _send(self, body: Body, schema: Schema, payload: Payload) -> Outcome:
+        reply = await self.client.post(messages.MESSAGES_PATH, body, payload.path)
         result = received(reply)
         return result if isinstance(result, Failure) else answers.judge(result[0], schema, result[1])
 
@@ -97,8 +106,13 @@ class ChunkWorker:
 _CHANGED = "the file changed while the run was under way; the next run reads it as it is then"
 
 
-def _changed(path: Path, source: Source) -> bool:
-    stat = os.stat(path)  # noqa: PTH116 - follows links as opening does
+def _delete(payload: Payload) -> None:
+    if payload.spooled and payload.path:
+        payload.path.unlink(missing_ok=True)
+
+
+def _changed(source: Source) -> bool:
+    stat = os.stat(source.path)  # noqa: PTH116 - follows links as opening does
     return (stat.st_size, stat.st_mtime_ns) != (source.size_bytes, source.mtime_ns)
 
 

@@ -183,13 +183,17 @@ def end() -> int:
 
 
 def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, failed_only: bool) -> int:
-    from pipeline import endpoints, progress, run
-    from pipeline.reports import json_report
+    from pipeline.sandbox import Sandbox
 
-    job = _loaded(name, endpoint)
-    key = endpoints.key_of(job.endpoint, os.environ)
-    with progress.shown() as observer:
-        result = run.run_job(job, key, run.Options(failed_only, limit), observer)
+    with Sandbox() as sandbox:
+        sandbox.load("pipeline.splitter")  # takes as long as loading the rest here
+        from pipeline import endpoints, progress, run
+        from pipeline.reports import json_report
+
+        job = _loaded(name, endpoint)
+        key = endpoints.key_of(job.endpoint, os.environ)
+        with progress.shown() as observer:
+            result = run.run_job(job, key, run.Options(failed_only, limit), sandbox, observer)
     if as_json:
         _print_json(json_report.totals(result))
     _show_summary(job, name, result, to_stderr=as_json)

@@ -8,25 +8,31 @@ answer that was recorded and at most what was in flight.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from pipeline import planner
-from pipeline.domain import Answer, Chunk, ChunkState, Failure, FailureClass, Outcome, Split, Synthesis, Task
+from pipeline.domain import Answer, Chunk, ChunkState, Failure, FailureClass, Outcome, Payload, Split, Synthesis, Task
 from pipeline.errors import ExitCode
 from pipeline.failures import CoolDown, Pacer, RetryPolicy
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.prices import PriceList
-from pipeline.workers import Feed, Finished, Pool
+from pipeline.workers import Feed, Finished, Pool, Wake
 
 _REFUSED_REQUESTS_IN_A_ROW = 3
 
 
-Send = Callable[[Task, bool], Awaitable[Outcome]]
-"""One attempt for a task, asked by schema (True) or in words."""
+class Sender(Protocol):
+    """Makes attempts. Whatever goes wrong is a value."""
+
+    async def prepare(self, task: Task) -> Payload | Failure | Split:
+        """What the task sends, made ready ahead of its turn."""
+
+    async def send(self, task: Task, payload: Payload, by_schema: bool) -> Outcome:
+        """One attempt, asked by schema or in words; the payload is used up by it."""
 
 
 class Observer(Protocol):
@@ -35,7 +41,7 @@ class Observer(Protocol):
     def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
         """Told what is due, before the first request. ``names``: a path for each content."""
 
-    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         """An attempt ended; ``again_in_s`` says when the next one may begin, where there is one."""
 
     def said(self, line: str) -> None:
@@ -68,42 +74,50 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A task on its way. ``tries`` were made in this run, the first at ``since_s``; ``attempt`` is its number
-    in the ledger once begun."""  # noqa: D205, D209
+    """A task on its way.
+
+    ``tries`` were made in this run, the first at ``since_s``; ``attempt`` is the number of the last in the
+    ledger. ``payload`` is there from when it is ready until it is sent.
+    """
 
     task: Task
     tries: int = 0
     since_s: float = 0.0
     attempt: int = 0
     by_schema: bool = True
+    payload: Payload | None = None
     reserved_usd: float = 0.0
 
 
 class Dispatcher:
     """One run's sending.
 
-    ``send`` makes one attempt for a task (asked by schema or in words). ``follow_up`` is asked for the
-    synthesis of a content when the last chunk of it that this run sends was answered.
+    ``follow_up`` is asked for the synthesis of a content when the last chunk of it that this run sends
+    was answered.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         rules: Rules,
-        send: Send,
+        sender: Sender,
         follow_up: Callable[[str], Synthesis | None],
         observer: Observer,
     ) -> None:
         self._ledger = ledger
         self._rules = rules
-        self._send = send
+        self._sender = sender
         self._follow_up = follow_up
         self._observer = observer
         self._by_schema = rules.by_schema
         self._schema_works = False
         self._cool_down = CoolDown()
         self._pacer = Pacer(rules.requests_per_minute)
-        self._pool: Pool[_Item, Outcome] = Pool(self._work, rules.concurrency)
+        self._wake = Wake()
+        # As many chunks are cut ahead as are in flight: when all answers come at once, the next are ready.
+        self._preparing: Pool[_Item, Payload | Failure | Split] = Pool(self._prepare, rules.concurrency, self._wake)
+        self._ready: deque[_Item] = deque()
+        self._sending: Pool[_Item, Outcome] = Pool(self._send, rules.concurrency, self._wake)
         self._feed: Feed[_Item] = Feed(iter(()), rules.concurrency)
         self._left: Counter[str] = Counter()
         self._spent_usd = self._reserved_usd = 0.0
@@ -127,87 +141,118 @@ class Dispatcher:
         self._left.update(task.content for task in tasks if isinstance(task, Chunk))
         self._feed = Feed((_Item(task) for task in tasks), self._rules.concurrency)
         try:
-            await self._drain()
+            self._turn()
+            while self._preparing.busy or self._sending.busy or self._wait_s() is not None:
+                await self._wake.wait(self._wait_s())
+                self._turn()
         finally:
-            await self._pool.abort()
+            await self._preparing.abort()
+            await self._sending.abort()
+        if self._bug is not None:
+            raise self._bug
         if self.stop is None and self._answers == 0 and self._given_up_in_a_row and self._only_transient:
             self.stop = Stop(ExitCode.API_DOWN, "the API gave no answer to the end; the next run tries again")
         return self.stop
 
-    async def _drain(self) -> None:
-        finished: list[Finished[_Item, Outcome]] = []
-        while True:
-            self._turn(finished)
-            if not self._pool.running and self._feed.due_s() is None:
-                break
-            finished = await self._pool.finished(self._wait_s())
-        if self._bug is not None:
-            raise self._bug
-
-    def _turn(self, finished: list[Finished[_Item, Outcome]]) -> None:
+    def _turn(self) -> None:
         """Settle what finished and begin what may begin, in one transaction."""
         begun: list[_Item] = []
         with self._ledger.transaction():
-            for done in finished:
-                self._settle(done)
-            while len(begun) < self._pool.free and (item := self._take()):
+            for sent in self._sending.collect():
+                self._settle_sent(sent)
+            for prepared in self._preparing.collect():
+                self._settle_prepared(prepared)
+            while len(begun) < self._sending.free and (item := self._next_ready()):
                 begun.append(self._begin(item))
         for item in begun:  # on record before it leaves
-            self._pool.start(item)
+            self._sending.start(item)
+        while self._has_room() and (item := self._feed.take(time.monotonic())):
+            self._preparing.start(item)
 
-    def _take(self) -> _Item | None:
-        now_s = time.monotonic()
-        if now_s < max(self._cool_down.until_s, self._pacer.next_s):
+    def _has_room(self) -> bool:
+        return self._preparing.free > len(self._ready)
+
+    def _next_ready(self) -> _Item | None:
+        """The next item to send, if one may begin now."""
+        if self._feed.stopped or not self._ready or time.monotonic() < self._gate_s():
             return None
-        item = self._feed.take(now_s)
-        if item is None or self._rules.max_usd is None:
-            return item
-        cost_usd = self._estimated_usd(item.task)
-        if self._spent_usd + self._reserved_usd + cost_usd > self._rules.max_usd:
-            self._end(Stop(ExitCode.BUDGET, f"the budget of ${self._rules.max_usd:g} is used up; the next run goes on"))
-            return None
-        self._reserved_usd += cost_usd
-        return replace(item, reserved_usd=cost_usd)
+        item = self._ready[0]
+        if self._rules.max_usd is not None:
+            cost_usd = self._estimated_usd(item.task)
+            if self._spent_usd + self._reserved_usd + cost_usd > self._rules.max_usd:
+                reason = f"the budget of ${self._rules.max_usd:g} is used up; the next run goes on"
+                self._end(Stop(ExitCode.BUDGET, reason))
+                return None
+            self._reserved_usd += cost_usd
+            item = replace(item, reserved_usd=cost_usd)
+        self._ready.popleft()
+        return item
+
+    def _gate_s(self) -> float:
+        """Nothing may begin before this time, whoever waits."""
+        return max(self._cool_down.until_s, self._pacer.next_s)
 
     def _begin(self, item: _Item) -> _Item:
-        task, now_s = item.task, time.monotonic()
+        now_s = time.monotonic()
         self._pacer.took(now_s)
-        new = NewChunk(task.id, task.content, task.pages if isinstance(task, Chunk) else None)
-        attempt = self._ledger.begin(new, self._rules.run, _now())
+        attempt = self._ledger.begin(_new(item.task), self._rules.run, _now())
         since_s = item.since_s or now_s
         return replace(item, attempt=attempt, tries=item.tries + 1, since_s=since_s, by_schema=self._by_schema)
 
-    async def _work(self, item: _Item) -> Outcome:
-        return await self._send(item.task, item.by_schema)
-
     def _wait_s(self) -> float | None:
-        """How long nothing can begin; None while only a result can change that."""
-        due_s = self._feed.due_s()
-        if due_s is None or not self._pool.free:
-            return None
-        return max(0.0, max(due_s, self._cool_down.until_s, self._pacer.next_s) - time.monotonic())
+        """How long until something can begin; None while only a result can change that."""
+        times = []
+        if self._ready and self._sending.free and not self._feed.stopped:
+            times.append(self._gate_s())
+        if self._has_room() and (due_s := self._feed.due_s()) is not None:
+            times.append(due_s)
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _settle(self, done: Finished[_Item, Outcome]) -> None:
+    async def _prepare(self, item: _Item) -> Payload | Failure | Split:
+        return await self._sender.prepare(item.task)
+
+    async def _send(self, item: _Item) -> Outcome:
+        return await self._sender.send(item.task, item.payload or Payload(None), item.by_schema)
+
+    def _settle_prepared(self, done: Finished[_Item, Payload | Failure | Split]) -> None:
+        match done.result:
+            case None:
+                self._stop_for_bug(done.bug)
+            case Payload() as payload:
+                self._ready.append(replace(done.item, payload=payload))
+            case outcome:
+                state, again_in_s = self._judged(done.item, outcome)
+                self._ledger.record_unsent(_new(done.item.task), outcome, state)
+                self._observer.settled(done.item.task, outcome, state, again_in_s)
+
+    def _settle_sent(self, done: Finished[_Item, Outcome]) -> None:
         item, outcome = done.item, done.result
         self._reserved_usd -= item.reserved_usd
         if outcome is None:
-            self._bug = self._bug or done.bug
-            self._feed.stop()
+            self._stop_for_bug(done.bug)
             return
-        again_in_s: float | None = None
-        match outcome:
-            case Answer():
-                state = self._answered(item)
-            case Split():
-                state = self._halved(item) or ChunkState.FAILED
-            case Failure():
-                state, again_in_s = self._failed(item, outcome)
-        cost_usd = self._cost_usd(outcome)
-        self._spent_usd += cost_usd or 0.0
+        state, again_in_s = self._judged(item, outcome)
+        cost_usd = self._rules.prices.cost_usd(outcome.exchange.model or self._rules.model, outcome.exchange.usage)
+        unknown_usd = item.reserved_usd if outcome.exchange.status == 200 else 0.0  # billed, but not said how much
+        self._spent_usd += unknown_usd if cost_usd is None else cost_usd
         self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)
         if state is ChunkState.ANSWERED and isinstance(item.task, Chunk):
-            self._chunk_answered(item.task)
+            self._chunk_answered(item.task)  # after the answer is on record: the synthesis reads it there
         self._observer.settled(item.task, outcome, state, again_in_s)
+
+    def _judged(self, item: _Item, outcome: Outcome | Split) -> tuple[ChunkState, float | None]:
+        """The chunk's state from now on, and when it is tried again in this run."""
+        match outcome:
+            case Answer():
+                return self._answered(item), None
+            case Split():
+                return self._halved(item) or ChunkState.FAILED, None
+            case Failure():
+                return self._failed(item, outcome)
+
+    def _stop_for_bug(self, bug: Exception | None) -> None:
+        self._bug = self._bug or bug
+        self._feed.stop()
 
     def _answered(self, item: _Item) -> ChunkState:
         self._answers += 1
@@ -248,7 +293,7 @@ class Dispatcher:
             return state, None
         if failure.kind is FailureClass.TRANSIENT and self._feed.stopped:
             return ChunkState.OPEN, None  # cut short by the end of the run, not tried to the end
-        self._given_up(failure)
+        self._given_up(item, failure)
         return ChunkState.FAILED, None
 
     def _is_about_output(self, item: _Item, failure: Failure) -> bool:
@@ -272,12 +317,12 @@ class Dispatcher:
     def _wait_before_retry_s(self, item: _Item, failure: Failure) -> float | None:
         if self._feed.stopped:
             return None
-        if failure.kind is not FailureClass.TRANSIENT and item.tries > failure.retries_first:
+        if failure.kind is not FailureClass.TRANSIENT and max(item.tries, 1) > failure.retries_first:
             return None
         return self._rules.retry.wait_s(item.tries, time.monotonic() - item.since_s, failure)
 
-    def _given_up(self, failure: Failure) -> None:
-        if failure.kind is FailureClass.TRANSIENT and failure.exchange is not None:
+    def _given_up(self, item: _Item, failure: Failure) -> None:
+        if failure.kind is FailureClass.TRANSIENT and item.tries:
             self._given_up_in_a_row += 1
             if self._answers == 0 and self._given_up_in_a_row >= self._rules.concurrency:
                 self._end(Stop(ExitCode.API_DOWN, f"the API gives no answer: {failure.reason}"))
@@ -289,17 +334,15 @@ class Dispatcher:
     def _end(self, stop: Stop) -> None:
         self.stop = self.stop or stop
         self._feed.stop()
-        self._pool.wake()
-
-    def _cost_usd(self, outcome: Outcome) -> float | None:
-        if isinstance(outcome, Split) or outcome.exchange is None:
-            return None
-        exchange = outcome.exchange
-        return self._rules.prices.cost_usd(exchange.model or self._rules.model, exchange.usage)
+        self._wake.set()
 
     def _estimated_usd(self, task: Task) -> float:
         usage = planner.estimate([task] if isinstance(task, Chunk) else []).usage
         return self._rules.prices.cost_usd(self._rules.model, usage) or 0.0
+
+
+def _new(task: Task) -> NewChunk:
+    return NewChunk(task.id, task.content, task.pages if isinstance(task, Chunk) else None)
 
 
 def _now() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -152,7 +153,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """How one request went on the wire. ``status`` is None when no response began."""
+    """How one request went on the wire. ``status`` is None when no response began, or nothing was sent."""
 
     status: int | None = None
     request_id: str | None = None
@@ -176,7 +177,7 @@ class Answer:
 class Failure:
     """A request that brought no answer, and why.
 
-    ``exchange`` is None when nothing was sent. ``retry_after_s`` is what the server asked for, infinite
+    ``retry_after_s`` is what the server asked for, infinite
     when no wait in this run would help. ``output_refused``: the endpoint did not take ``output_config``;
     asking in words may work. ``retries_first``: so many tries on the same bytes come before what the
     class calls for. ``slow_down``: the server gets too much, from all workers together.
@@ -184,7 +185,7 @@ class Failure:
 
     kind: FailureClass
     reason: str
-    exchange: Exchange | None = None
+    exchange: Exchange = Exchange()
     retry_after_s: float | None = None
     output_refused: bool = False
     retries_first: int = 0
@@ -198,7 +199,18 @@ class Split:
     reason: str
 
 
-Outcome = Answer | Failure | Split
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The file that a request carries in base64; ``path`` is None for one of text alone.
+
+    ``spooled``: a copy of our own, deleted once it was sent.
+    """
+
+    path: Path | None
+    spooled: bool = False
+
+
+Outcome = Answer | Failure
 
 
 class ChunkState(StrEnum):

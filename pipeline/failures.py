@@ -72,7 +72,7 @@ def of_status(
 ) -> Failure:
     """The failure that an error response stands for. ``headers`` have lower-case names."""
     # A router may give an upstream error a status of its own; the error's type is nearer to the truth.
-    effective = _STATUS_OF_TYPE.get(error.type, status) if status >= 500 or status == 200 else status
+    effective = _STATUS_OF_TYPE.get(error.type, status) if status >= 500 or status in (200, 400) else status
     kind = _classified(effective, error)
     reason = f"{status} {error.type}: {error.message}" if error.type else f"{status}: {error.message or 'no message'}"
     return Failure(
@@ -93,7 +93,7 @@ def of_trouble(reason: str, exchange: Exchange) -> Failure:
 
 def not_this_run(reason: str) -> Failure:
     """Something that waiting will not mend today, such as a file that changed after it was hashed."""
-    return Failure(FailureClass.TRANSIENT, reason, None, retry_after_s=math.inf)
+    return Failure(FailureClass.TRANSIENT, reason, retry_after_s=math.inf)
 
 
 def _classified(status: int, error: ApiError) -> FailureClass:
@@ -120,7 +120,7 @@ def _retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
             return float(value) * factor
     try:
         due = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one that no calendar holds
         return None
     if due.tzinfo is None:  # "-0000" means UTC of unknown origin
         due = due.replace(tzinfo=UTC)
@@ -154,7 +154,7 @@ class RetryPolicy:
         # Full jitter, so that chunks that failed together do not come back together; above the server's
         # own wait when it named one, which is a floor.
         jitter = tenacity.wait_random_exponential(multiplier=self.first_wait_s, max=self.max_wait_s)
-        state.upcoming_sleep = asked_s + jitter(state)
+        state.upcoming_sleep = min(asked_s + jitter(state), self.max_wait_s)
         stop = tenacity.stop_after_attempt(self.attempts) | tenacity.stop_before_delay(self.give_up_after_s)
         return None if stop(state) else state.upcoming_sleep
 

@@ -23,7 +23,6 @@ from pipeline.domain import (
     ChunkRecord,
     ChunkState,
     Content,
-    Exchange,
     Failure,
     FailureClass,
     Outcome,
@@ -93,7 +92,7 @@ _MIGRATIONS = (
         run TEXT NOT NULL,
         begun_at TEXT NOT NULL,
         ended_at TEXT,              -- NULL: in flight, or cut off by the end of the process
-        outcome TEXT,               -- 'answered', 'split' (nothing was sent) or the class of the failure
+        outcome TEXT,               -- 'answered' or the class of the failure
         reason TEXT,
         status INTEGER,
         request_id TEXT,
@@ -179,6 +178,7 @@ class Ledger:
             LedgerError: damaged, from a newer version, not a ledger, or not writable.
         """
         with _explained(path), _connected(path, "rwc") as database:
+            _version(database)  # before the first pragma: another program's file is left as it is
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")  # an answer that was paid survives a power cut
             database.execute("PRAGMA foreign_keys = ON")
@@ -272,7 +272,7 @@ class Ledger:
         row = self._database.execute(
             """
             SELECT c.state, c.failure, c.reason, a.result, a.model,
-                (SELECT count(*) FROM attempts t WHERE t.chunk = c.id AND t.outcome IS NOT 'split'),
+                (SELECT count(*) FROM attempts t WHERE t.chunk = c.id),
                 coalesce(a.request_id, (SELECT t.request_id FROM attempts t
                     WHERE t.chunk = c.id AND t.request_id IS NOT NULL ORDER BY t.id DESC LIMIT 1))
             FROM chunks c LEFT JOIN answers a ON a.chunk = c.id WHERE c.id = ?
@@ -294,10 +294,7 @@ class Ledger:
 
     def begin(self, chunk: NewChunk, run: str, begun_at: str) -> int:
         """An attempt is about to be sent; its number. Inside a ``transaction``."""
-        pages = (chunk.pages.first, chunk.pages.last) if chunk.pages else (None, None)
-        self._database.execute(
-            "INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, 'open', NULL, NULL)", (chunk.id, chunk.content, *pages)
-        )
+        self._add(chunk)
         cursor = self._database.execute(
             "INSERT INTO attempts (chunk, run, begun_at) VALUES (?, ?, ?)", (chunk.id, run, begun_at)
         )
@@ -305,14 +302,8 @@ class Ledger:
 
     def settle(self, settled: Settled, run: str) -> None:
         """An attempt ended: its cost, and for an answer the answer. Inside a ``transaction``."""
-        outcome = settled.outcome
-        if isinstance(outcome, Split):
-            name, reason, exchange = "split", outcome.reason, None
-        elif isinstance(outcome, Failure):
-            name, reason, exchange = outcome.kind.value, outcome.reason, outcome.exchange
-        else:
-            name, reason, exchange = "answered", None, outcome.exchange
-        wire = exchange or Exchange()
+        outcome, wire = settled.outcome, settled.outcome.exchange
+        name, reason = ("answered", None) if isinstance(outcome, Answer) else (outcome.kind.value, outcome.reason)
         usage = wire.usage
         tokens = (
             (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
@@ -328,16 +319,31 @@ class Ledger:
             (settled.ended_at, name, reason, wire.status, wire.request_id, wire.latency_s, wire.model, *tokens,
              settled.cost_usd, settled.attempt),
         )  # fmt: skip
-        failure = outcome.kind.value if isinstance(outcome, Failure) else None
-        self._database.execute(
-            "UPDATE chunks SET state = ?, failure = ?, reason = ? WHERE id = ? AND state != 'answered'",
-            (settled.state.value, failure, reason, settled.chunk),
-        )
+        self._set_state(settled.chunk, settled.state, outcome)
         if isinstance(outcome, Answer):
             self._database.execute(
                 "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
                 (settled.chunk, _json(outcome.result), wire.model, wire.request_id, run),
             )
+
+    def record_unsent(self, chunk: NewChunk, outcome: Failure | Split, state: ChunkState) -> None:
+        """What became of a chunk that could not be sent at all. Inside a ``transaction``."""
+        self._add(chunk)
+        self._set_state(chunk.id, state, outcome)
+
+    def _add(self, chunk: NewChunk) -> None:
+        pages = (chunk.pages.first, chunk.pages.last) if chunk.pages else (None, None)
+        self._database.execute(
+            "INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, 'open', NULL, NULL)", (chunk.id, chunk.content, *pages)
+        )
+
+    def _set_state(self, chunk: str, state: ChunkState, outcome: Outcome | Split) -> None:
+        failure = outcome.kind.value if isinstance(outcome, Failure) else None
+        reason = None if isinstance(outcome, Answer) else outcome.reason
+        self._database.execute(
+            "UPDATE chunks SET state = ?, failure = ?, reason = ? WHERE id = ? AND state != 'answered'",
+            (state.value, failure, reason, chunk),
+        )
 
     # --- runs and money
 
@@ -395,15 +401,14 @@ class Ledger:
 
         A cost is unknown as soon as that of one request is that may have been billed.
         """
-        where = "t.outcome IS NOT 'split' AND " + ("t.run = ?" if run else "1")
+        where = "t.run = ?" if run else "1"
         row = self._database.execute(
             f"""
             WITH sent AS (
                 SELECT t.*,
+                    EXISTS (SELECT 1 FROM attempts e WHERE e.chunk = t.chunk AND e.id < t.id) AS again,
                     EXISTS (SELECT 1 FROM attempts e
-                        WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome IS NOT 'split') AS again,
-                    EXISTS (SELECT 1 FROM attempts e WHERE e.chunk = t.chunk AND e.id < t.id
-                        AND e.outcome NOT IN ('split', 'answered')) AS after_failure,
+                        WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome != 'answered') AS after_failure,
                     {_MAY_BE_BILLED} AS billable
                 FROM attempts t WHERE {where})
             SELECT count(*), coalesce(sum(again), 0),
@@ -455,7 +460,8 @@ def _connected(path: Path | None, mode: str) -> Iterator[sqlite3.Connection]:
 def _version(database: sqlite3.Connection) -> int:
     version = int(database.execute("PRAGMA user_version").fetchone()[0])
     application = int(database.execute("PRAGMA application_id").fetchone()[0])
-    if version and application != _APPLICATION_ID:
+    tables = int(database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    if (version or tables) and application != _APPLICATION_ID:
         raise LedgerError("the file is another program's database; set [ledger] path to a file of its own")
     if version > len(_MIGRATIONS):
         raise LedgerError("the ledger was written by a newer version of docpipe; use that version")
@@ -464,9 +470,6 @@ def _version(database: sqlite3.Connection) -> int:
 
 def _migrate(database: sqlite3.Connection) -> None:
     version = _version(database)
-    tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if version == 0 and tables:
-        raise LedgerError("the file is another program's database; set [ledger] path to a file of its own")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {number}"
         database.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT")

@@ -7,11 +7,12 @@ streaming, errors). The same request is valid under 2026-10-21: no sampling para
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline import __version__
@@ -214,7 +215,7 @@ def read_response(content_type: str, body: bytes) -> Message | ApiError | Unusab
     except (ValueError, RecursionError):
         what = "an HTML page" if b"<html" in body[:2000].lower() else "no JSON"
         return Unusable(f"the endpoint answered with {what}: {shortened(_plain(body), 80)}")
-    if isinstance(value, dict) and (value.get("type") == "error" or "error" in value):
+    if isinstance(value, dict) and (value.get("type") == "error" or value.get("error")):
         return read_error(body)
     if not isinstance(value, dict) or not isinstance(value.get("content"), list):
         return Unusable("the endpoint answered with JSON that is not a message")
@@ -237,10 +238,9 @@ def read_error(body: bytes) -> ApiError:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        return _quoted(ApiError("", shortened(_plain(body), 300)))
-    if not isinstance(value, dict):
-        return ApiError("", shortened(str(value), 300))
-    return _quoted(_error_of(value))
+        value = _plain(body)
+    error = _quoted(_error_of(value) if isinstance(value, dict) else ApiError("", str(value)))
+    return replace(error, message=shortened(error.message, 300))
 
 
 def _error_of(value: Mapping[str, Any]) -> ApiError:
@@ -252,16 +252,17 @@ def _error_of(value: Mapping[str, Any]) -> ApiError:
     message = error.get("message") or error.get("detail") or value.get("message") or value.get("detail") or ""
     return ApiError(
         _text(error.get("type")) or "",
-        shortened(message if isinstance(message, str) else json.dumps(message), 300),
+        message if isinstance(message, str) else json.dumps(message),
         code if isinstance(code, str) else "",
         _text(value.get("request_id")),
     )
 
 
 def _quoted(error: ApiError) -> ApiError:
-    for match in re.finditer(r"\{", error.message):
+    text = error.message[:20_000]  # bounds on hostile text
+    for match in itertools.islice(re.finditer(r"\{", text), 20):
         try:
-            value, _ = json.JSONDecoder().raw_decode(error.message, match.start())
+            value, _ = json.JSONDecoder().raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and isinstance(value.get("error"), dict):
@@ -339,10 +340,12 @@ class _Stream:
                 return Unusable("the stream holds an event that is not JSON", self.usage)
             if not isinstance(event, dict):
                 return Unusable("the stream holds an event that is not an object", self.usage)
-            if event.get("type") == "error" or "error" in event:
+            if event.get("type") == "error" or event.get("error"):
                 error = read_error(data.encode())
                 return ApiError(error.type, error.message, error.code, error.request_id, self.usage)
             self._take(event)
+            if self.stopped:  # some routers add their own mark after the end
+                break
         if not self.stopped or self.stop_reason is None or self.open_blocks:
             return Unusable("the stream was cut off before its end", self.usage)
         text = "".join(self.texts[index] for index in sorted(self.texts))

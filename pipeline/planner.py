@@ -44,12 +44,15 @@ def page_ranges(pages: int, limits: Limits, size_bytes: int = 0) -> Iterator[Pag
     chunk that is too large all the same is halved when it was cut. With an overlap, each range but the
     first begins so many pages earlier.
     """
-    step = limits.max_pages - limits.overlap_pages if pages > limits.max_pages else limits.max_pages
-    pieces = min(pages, max(-(-pages // step), -(-size_bytes // limits.max_file_bytes)))
+    overlap = limits.overlap_pages
+    fresh = pages - overlap  # what the ranges share among them; each also has the overlap
+    if fresh < 1:
+        yield PageRange(1, pages)
+        return
+    pieces = max(-(-fresh // (limits.max_pages - overlap)), -(-size_bytes // limits.max_file_bytes))
+    pieces = min(pieces, fresh)
     for piece in range(pieces):
-        first = piece * pages // pieces + 1
-        last = (piece + 1) * pages // pieces
-        yield PageRange(max(1, first - limits.overlap_pages) if piece else first, last)
+        yield PageRange(piece * fresh // pieces + 1, (piece + 1) * fresh // pieces + overlap)
 
 
 def halves(chunk: Chunk, fingerprint: str) -> tuple[Chunk, Chunk] | None:

@@ -5,6 +5,7 @@ A price that is not known stays unknown: it is never taken for zero.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pipeline.domain import RULES_MODEL, Usage
@@ -55,6 +56,9 @@ _LONG_PROMPT_TOKENS = 100_000
 _LONG_PROMPT_PRICES = {"claude-haiku-5-5": Price(0.50, 2.50, 0.625, 0.05)}
 
 
+_DATE = re.compile(r"-\d{8}$")  # the API may answer with the dated name of the model that was asked
+
+
 @dataclass(frozen=True, slots=True)
 class PriceList:
     """The built-in table, or the job's own prices for every model.
@@ -81,6 +85,5 @@ class PriceList:
         if model is None:
             return None
         prompt_tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
-        if prompt_tokens > _LONG_PROMPT_TOKENS and model in _LONG_PROMPT_PRICES:
-            return _LONG_PROMPT_PRICES[model]
-        return _PRICES.get(model)
+        table = {**_PRICES, **_LONG_PROMPT_PRICES} if prompt_tokens > _LONG_PROMPT_TOKENS else _PRICES
+        return table.get(model) or table.get(_DATE.sub("", model))

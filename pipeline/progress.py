@@ -33,7 +33,7 @@ class Lines:
         self._names = names
         self.said(f"sending {_size(tasks)}")
 
-    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         """What became of one attempt."""
         self.said(_told(self._names, task, outcome, state, again_in_s))
 
@@ -58,7 +58,7 @@ class Bar:
         self._total = sum(isinstance(task, Chunk) for task in tasks)
         self._bar = self._progress.add_task(f"reading {_size(tasks)}", total=self._total)
 
-    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         """One attempt ended."""
         if not isinstance(outcome, Answer):
             self.said(_told(self._names, task, outcome, state, again_in_s))
@@ -99,7 +99,9 @@ def _size(tasks: Sequence[Task]) -> str:
     return f"{len(contents)} documents, {len(chunks)} chunks, {sum(len(chunk.pages) for chunk in chunks)} pages"
 
 
-def _told(names: Mapping[str, str], task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> str:
+def _told(
+    names: Mapping[str, str], task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None
+) -> str:
     part = f"pages {task.pages}" if isinstance(task, Chunk) else "summary of the whole"
     what = f"{names.get(task.content, task.content)}, {part}"
     if isinstance(outcome, Answer):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shutil
 import signal
 import uuid
@@ -16,17 +15,20 @@ from pathlib import Path
 
 from pipeline import __version__, endpoints, reports, splitter
 from pipeline.chunk_worker import ChunkWorker, Original
-from pipeline.dispatch import Dispatcher, Observer, Rules, Send, Stop
+from pipeline.dispatch import Dispatcher, Observer, Rules, Stop
 from pipeline.domain import (
     RULES_MODEL,
     Chunk,
     Content,
     DocumentStatus,
+    Failure,
     Outcome,
+    Payload,
     RunInfo,
     RunResult,
     RunStatus,
     SourceFile,
+    Split,
     Task,
     Usage,
 )
@@ -52,10 +54,11 @@ class Options:
     limit: int | None = None
 
 
-def run_job(job: Job, key: str | None, options: Options, observer: Observer) -> RunResult:
+def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, observer: Observer) -> RunResult:
     """Read what is new in the job's folder and write the reports; the result says how it ended.
 
-    ``key`` is None for an endpoint that takes none. May be killed at any moment and called again.
+    ``key`` is None for an endpoint that takes none. ``sandbox`` is stopped when all was sent. May be killed
+    at any moment and called again.
 
     Raises:
         PipelineError: nothing could be done; see ``errors``.
@@ -66,7 +69,8 @@ def run_job(job: Job, key: str | None, options: Options, observer: Observer) -> 
         run = _new_run(job)
         ledger.begin_run(run)
         files = _scan(job, ledger, observer)
-        stop = asyncio.run(_open_and_send(job, key, options, observer, ledger, files, run.id))
+        stop = asyncio.run(_open_and_send(job, key, options, sandbox, observer, ledger, files, run.id))
+        sandbox.stop()
         result = _result(job, ledger, files, run, stop)
         reports.write(result, job.report.folder, job.report.formats)
         ledger.finish_run(result.run)
@@ -141,14 +145,11 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
 
 
 async def _open_for_plan(job: Job, ledger: Ledger, files: Sequence[SourceFile]) -> Mapping[str, Content]:
-    sandbox = Sandbox(_processors())
-    try:
-        contents = ledger.contents(splitter.READER)
+    contents = ledger.contents(splitter.READER)
+    with Sandbox() as sandbox:
         async for content in _opened(_sources(job, files), contents, sandbox):
             contents[content.sha256] = content
-        return contents
-    finally:
-        sandbox.close()
+    return contents
 
 
 async def _opened(
@@ -158,7 +159,7 @@ async def _opened(
     waiting = iter([(sha256, source) for sha256, source in sources.items() if sha256 not in known])
     running: set[asyncio.Task[Content | None]] = set()
     while True:
-        free = 2 * _processors() - len(running)  # one in work and one ready for each process
+        free = 2 * sandbox.processes - len(running)  # one in work and one ready for each process
         running |= {asyncio.create_task(_inspected(*entry, sandbox)) for entry in itertools.islice(waiting, free)}
         if not running:
             return
@@ -191,45 +192,54 @@ async def _open_and_send(
     job: Job,
     key: str | None,
     options: Options,
+    sandbox: Sandbox,
     observer: Observer,
     ledger: Ledger,
     files: Sequence[SourceFile],
     run: str,
 ) -> Stop | None:
-    sandbox = Sandbox(_processors())
-    try:
-        sources = _sources(job, files)
-        contents = ledger.contents(splitter.READER)
-        known = {sha256: c for sha256, c in contents.items() if c.pages is not None or not options.failed_only}
-        async for content in _opened(sources, known, sandbox):
-            ledger.record_content(content, splitter.READER)
-            contents[content.sha256] = content
-        standing = Standing(job, ledger, files, contents)
-        due = itertools.islice(standing.due(options.failed_only), options.limit)
-        tasks = [task for document in due for task in document]
-        if not tasks:
-            return None
-        with _spool(job.ledger.path) as spool:
-            async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
-                worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, job.split.max_request_bytes)
-                send = _sender(worker, contents, sources)
-                dispatcher = Dispatcher(ledger, _rules(job, run, standing), send, standing.synthesis, observer)
-                observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})
-                with _interruptible(dispatcher, observer):
-                    return await dispatcher.send_all(tasks)
-    finally:
-        sandbox.close()
+    sources = _sources(job, files)
+    contents = ledger.contents(splitter.READER)
+    known = {sha256: c for sha256, c in contents.items() if c.pages is not None or not options.failed_only}
+    async for content in _opened(sources, known, sandbox):
+        ledger.record_content(content, splitter.READER)
+        contents[content.sha256] = content
+    standing = Standing(job, ledger, files, contents)
+    due = itertools.islice(standing.due(options.failed_only), options.limit)
+    tasks = [task for document in due for task in document]
+    if not tasks:
+        return None
+    with _spool(job.ledger.path) as spool:
+        async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
+            worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, job.split.max_request_bytes)
+            sender = _Sender(worker, contents, sources)
+            dispatcher = Dispatcher(ledger, _rules(job, run, standing), sender, standing.synthesis, observer)
+            observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})
+            with _interruptible(dispatcher, observer):
+                return await dispatcher.send_all(tasks)
 
 
-def _sender(worker: ChunkWorker, contents: Mapping[str, Content], sources: Mapping[str, Source]) -> Send:
-    async def send(task: Task, by_schema: bool) -> Outcome:
-        if not isinstance(task, Chunk):
-            return await worker.send_synthesis(task, by_schema)
-        content = contents[task.content]
-        original = Original(sources[task.content], content.pages or 0, content.encrypted)
-        return await worker.send_chunk(task, original, by_schema)
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Tells the worker where each content lies."""
 
-    return send
+    worker: ChunkWorker
+    contents: Mapping[str, Content]
+    sources: Mapping[str, Source]
+
+    async def prepare(self, task: Task) -> Payload | Failure | Split:
+        if isinstance(task, Chunk):
+            return await self.worker.prepare(task, self._original(task))
+        return Payload(None)
+
+    async def send(self, task: Task, payload: Payload, by_schema: bool) -> Outcome:
+        if isinstance(task, Chunk):
+            return await self.worker.send_chunk(task, self._original(task), payload, by_schema)
+        return await self.worker.send_synthesis(task, by_schema)
+
+    def _original(self, chunk: Chunk) -> Original:
+        content = self.contents[chunk.content]
+        return Original(self.sources[chunk.content], content.pages or 0, content.encrypted)
 
 
 def _rules(job: Job, run: str, standing: Standing) -> Rules:
@@ -365,10 +375,6 @@ def _interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]
         for number, handler in zip(signals, before, strict=True):
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _now() -> str:

@@ -7,6 +7,7 @@ over. The processes are reused, so that an ordinary file pays for one message ea
 from __future__ import annotations
 
 import asyncio
+import importlib
 import multiprocessing
 import os
 import resource
@@ -15,7 +16,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from multiprocessing import connection
-from typing import ParamSpec, TypeVar
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -34,14 +36,17 @@ class SandboxError(Exception):
 
 
 class Sandbox:
-    """Runs functions in worker processes under a memory and a time limit.
+    """Runs functions in worker processes under a memory and a time limit: a context manager.
 
-    ``processes``: how many calls run at once. Close it with ``close``.
+    As many calls run at once as there are processors, but at most ``processes``; the processes start with
+    the first call, or at once when they are told to ``load`` a module. Leaving it ends the workers, and the
+    calls that they are at.
     """
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int | None = None) -> None:
+        self.processes = min(processes or _processors(), _processors())
         self._pool = ProcessPool(
-            max_workers=processes,
+            max_workers=self.processes,
             initializer=_limit_this_process,
             initargs=[_MEMORY_BYTES],
             # A fork of a process with threads and an event loop may hang.
@@ -70,10 +75,27 @@ class Sandbox:
             raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
         return result
 
-    def close(self) -> None:
-        """End the workers, and the calls that they are at."""
+    def load(self, module: str) -> None:
+        """Have the processes start and import a module while the caller is busy with other things."""
+        for _ in range(self.processes):
+            self._pool.schedule(importlib.import_module, args=[module])
+
+    def stop(self) -> None:
+        """Begin to end the workers; no call may follow."""
         self._pool.stop()  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
         self._pool.join()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _limit_this_process(memory_bytes: int) -> None:

@@ -48,13 +48,13 @@ def scan(
     files: list[SourceFile] = []
     links_left_out = 0
     for found in _walk(os.fsencode(folder), follow_links):
+        if unwanted(found.path):
+            continue
         if found.problem is not None:
             files.append(SourceFile(found.path, 0, 0, None, found.problem))
-        elif not wanted(found.path) or unwanted(found.path):
-            continue
         elif found.is_link and not follow_links:
-            links_left_out += 1
-        else:
+            links_left_out += bool(wanted(found.path) or Path(os.fsdecode(found.full_path)).is_dir())
+        elif wanted(found.path):
             files.append(_looked_at(found, known.get(found.path)))
     return Scan(tuple(sorted(files, key=lambda file: file.path)), links_left_out)
 
@@ -72,16 +72,20 @@ class _Found:
 def _walk(folder: bytes, follow_links: bool) -> Iterator[_Found]:
     """Every visible file below ``folder``; a folder that links make reachable twice is entered once."""
     try:
-        entered = {_identity(folder)}
         os.scandir(folder).close()
     except OSError as error:
-        raise SettingsError(
-            f"the source folder {printable(os.fsdecode(folder))} cannot be read: {error.strerror}"
-        ) from None
+        name = printable(os.fsdecode(folder))
+        raise SettingsError(f"the source folder {name} cannot be read: {error.strerror}") from None
     waiting = [(folder, "")]
+    entered: set[tuple[int, int]] = set()
     while waiting:
         current, prefix = waiting.pop()
         try:
+            if follow_links:  # without links no folder is reached twice
+                identity = _identity(current)
+                if identity in entered:
+                    continue
+                entered.add(identity)
             with os.scandir(current) as listing:
                 entries = [entry for entry in listing if not _is_left_alone(entry.name)]
         except OSError as error:
@@ -89,14 +93,10 @@ def _walk(folder: bytes, follow_links: bool) -> Iterator[_Found]:
             continue
         for entry in entries:
             path = prefix + os.fsdecode(entry.name)
-            is_link = entry.is_symlink()
-            if not _is_folder(entry, follow_links):
-                yield _Found(path, entry.path, is_link)
-            elif not follow_links:  # a real folder: only links can lead round in circles
+            if _is_folder(entry, follow_links):
                 waiting.append((entry.path, path + "/"))
-            elif (identity := _identity(entry.path)) not in entered:
-                entered.add(identity)
-                waiting.append((entry.path, path + "/"))
+            else:
+                yield _Found(path, entry.path, entry.is_symlink())
 
 
 def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:

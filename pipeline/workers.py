@@ -76,15 +76,36 @@ class Finished(Generic[T, R]):
     bug: Exception | None = None
 
 
-class Pool(Generic[T, R]):
-    """Runs ``work`` for at most ``size`` items at once."""
+class Wake:
+    """What a loop over several pools waits for: something finished, or somebody wants its attention."""
 
-    def __init__(self, work: Callable[[T], Awaitable[R]], size: int) -> None:
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """End the wait."""
+        self._event.set()
+
+    async def wait(self, timeout_s: float | None) -> None:
+        """Return once ``set`` was called since the last wait, or when the time is over."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        self._event.clear()
+        await asyncio.sleep(0)  # lets what finished in the same moment come along
+
+
+class Pool(Generic[T, R]):
+    """Runs ``work`` for at most ``size`` items at once and sets ``wake`` whenever one has finished."""
+
+    def __init__(self, work: Callable[[T], Awaitable[R]], size: int, wake: Wake) -> None:
         self._work = work
         self._size = size
+        self._wake = wake
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished: list[Finished[T, R]] = []
-        self._woken = asyncio.Event()
 
     @property
     def free(self) -> int:
@@ -92,9 +113,9 @@ class Pool(Generic[T, R]):
         return self._size - len(self._tasks)
 
     @property
-    def running(self) -> int:
-        """How many items are at work."""
-        return len(self._tasks)
+    def busy(self) -> bool:
+        """Whether an item is at work, or has finished and was not collected."""
+        return bool(self._tasks or self._finished)
 
     def start(self, item: T) -> None:
         """Begin the work for an item; the caller keeps to ``free``."""
@@ -102,21 +123,10 @@ class Pool(Generic[T, R]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def finished(self, timeout_s: float | None) -> list[Finished[T, R]]:
-        """What finished since the last call, waiting for the first; nothing after a time-out or a ``wake``."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return []
-        self._woken.clear()
-        await asyncio.sleep(0)  # lets what finished in the same moment come along: one transaction for all
+    def collect(self) -> list[Finished[T, R]]:
+        """What finished since the last call."""
         finished, self._finished = self._finished, []
         return finished
-
-    def wake(self) -> None:
-        """Make ``finished`` return now."""
-        self._woken.set()
 
     async def abort(self) -> None:
         """Cancel everything that runs and wait until it has ended."""
@@ -130,4 +140,4 @@ class Pool(Generic[T, R]):
         except Exception as error:  # noqa: BLE001 - the caller drains the others before it raises this
             finished = Finished(item, None, error)
         self._finished.append(finished)  # the list of this moment, not of the one before the await
-        self._woken.set()
+        self._wake.set()

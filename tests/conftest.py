@@ -13,7 +13,8 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import job, run
-from pipeline.domain import ChunkState, Outcome, RunResult, Task
+from pipeline.domain import ChunkState, Outcome, RunResult, Split, Task
+from pipeline.sandbox import Sandbox
 
 KEY = "sk-test-5f2c9d0b7a"
 DEADLINE_S = 60.0
@@ -24,12 +25,12 @@ class Quiet:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[Outcome | Split] = []
 
     def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
         self.lines.append(f"sending {len(tasks)}")
 
-    def settled(self, task: Task, outcome: Outcome, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         self.outcomes.append(outcome)
 
     def said(self, line: str) -> None:
@@ -88,7 +89,8 @@ class Workspace:
 
     def run(self, failed_only: bool = False, limit: int | None = None) -> RunResult:
         """One run in this process."""
-        return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), Quiet())
+        with Sandbox() as sandbox:
+            return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), sandbox, Quiet())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """``docpipe`` as a process of its own."""

@@ -201,6 +201,12 @@ def test_numbers_that_are_none_are_refused(number: str) -> None:
     assert refused(TEXT.replace('"page": 2', f'"page": {number}')).kind is FailureClass.TRANSIENT
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_words_that_json_does_not_know_are_refused_in_keys_that_nobody_asked_for(number: str) -> None:
+    """What is not JSON is not read as JSON, wherever it stands."""
+    assert refused(f'{TEXT[:-1]}, "confidence": {number}}}').kind is FailureClass.TRANSIENT
+
+
 def test_lone_surrogates_are_replaced() -> None:
     """JSON can spell half a character; what is kept can be written as UTF-8."""
     result = answered(changed("summary", "a\ud83d b\udc80 c😀"))

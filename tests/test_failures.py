@@ -186,7 +186,7 @@ def test_what_waiting_cannot_mend_is_left_to_the_next_run() -> None:
     """It was not sent, and no patience waits for it."""
     trouble = not_this_run("the file changed")
 
-    assert (trouble.kind, trouble.exchange) == (TRANSIENT, None)
+    assert (trouble.kind, trouble.exchange) == (TRANSIENT, Exchange())
     assert RetryPolicy(6, 1.0, 1e9).wait_s(1, 0.0, trouble) is None
 
 
@@ -223,7 +223,6 @@ def test_retry_after_is_read_in_every_form(headers: dict[str, str], wait_s: floa
     assert failure(429, headers=headers).retry_after_s == wait_s
 
 
-@pytest.mark.xfail(strict=True, reason="a date with such a year or zone raises OverflowError, which is not caught")
 @pytest.mark.parametrize("value", [f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", f"Sun, 22 Nov 2026 12:00:00 +{'9' * 15}"])
 def test_a_monstrous_date_in_retry_after_is_not_there(value: str) -> None:
     """A header that no calendar knows does not end the run."""
@@ -278,7 +277,6 @@ def test_the_servers_wait_is_a_floor(attempt: int, asked_s: float) -> None:
     assert wait_s >= asked_s
 
 
-@pytest.mark.xfail(strict=True, reason="the jitter comes on top of what was asked for: up to twice max_wait")
 def test_max_wait_bounds_each_wait() -> None:
     """Also one that the server asked for."""
     policy = RetryPolicy(100, 60.0, 60.0)

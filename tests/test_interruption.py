@@ -84,7 +84,8 @@ def test_runs_killed_over_and_over_come_to_the_same_end(
         while kills < 5:
             seen_before = len(endpoint.seen)
             with workspace.start("run", str(workspace.job_file)) as process:
-                wait_until(lambda: len(endpoint.seen) >= seen_before + 3 or process.poll() is not None)
+                enough = seen_before + 3
+                wait_until(lambda: len(endpoint.seen) >= enough or process.poll() is not None)  # noqa: B023
                 process.kill()
                 process.communicate(timeout=DEADLINE_S)
             kills += 1
@@ -121,7 +122,7 @@ def test_an_interrupted_run_loses_no_answer(
         with workspace.start("run", str(workspace.job_file)) as process:
             wait_until(lambda: len(endpoint.seen) >= 6)
             process.send_signal(number)
-            out, err = process.communicate(timeout=DEADLINE_S)
+            _, err = process.communicate(timeout=DEADLINE_S)
         answered = sum(seen.answered for seen in endpoint.seen)
         with sqlite3.connect(workspace.ledger) as database:
             (recorded,) = database.execute("SELECT count(*) FROM answers").fetchone()

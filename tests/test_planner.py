@@ -68,7 +68,6 @@ def test_each_range_but_the_first_repeats_the_overlap(pages: int, max_pages: int
         assert after.first == max(1, before.last + 1 - overlap)
 
 
-@pytest.mark.xfail(strict=True, reason="the first range is planned as if it repeated pages too: three ranges here")
 def test_an_overlap_makes_no_more_ranges_than_it_must() -> None:
     """Ten pages, six at most, two repeated: 1-6 and 5-10 are enough."""
     assert len(list(page_ranges(10, Limits(6, 2, HUGE)))) == 2

@@ -13,11 +13,11 @@ import openpyxl
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 from pipeline.domain import PageRange, QuoteCheck, RunResult, RunStatus, Severity
 from pipeline.reports import csv_report, html, markdown, xlsx
 from pipeline.reports.presentation import one_line
+from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 INJECTIONS = [
     "<script>alert(1)</script>",

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 from pipeline import reports
 from pipeline.domain import DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
 from pipeline.errors import SettingsError
 from pipeline.reports import json_report, summary
 from pipeline.reports.names import document_name
+from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 ODD_PATHS = [
     os.fsdecode(b"folder/\xff\xfe report.pdf"),

@@ -225,9 +225,9 @@ def test_a_chunk_over_the_byte_limit_is_halved_before_it_is_sent(workspace: Work
 
 def test_a_single_page_over_the_byte_limit_has_a_named_failure(workspace: Workspace) -> None:
     """The page is missing and named; the other pages are there."""
+    from PIL import Image
     from reportlab.lib.utils import ImageReader
     from reportlab.pdfgen.canvas import Canvas
-    from PIL import Image
 
     noise = Image.frombytes("L", (400, 400), bytes(os.urandom(160_000)))
     canvas = Canvas(str(workspace.docs / "a.pdf"), invariant=1)
@@ -315,17 +315,18 @@ def test_a_file_that_changes_after_it_was_hashed_is_not_filed_under_its_old_cont
     from pipeline import chunk_worker
 
     path = write_pdf(workspace.docs / "a.pdf", [clause(1)])
-    send_chunk = chunk_worker.ChunkWorker.send_chunk
+    prepare = chunk_worker.ChunkWorker.prepare
 
-    async def replace_then_send(self: Any, chunk: Any, original: Any, by_schema: bool) -> Any:
+    async def prepare_then_replace(self: Any, chunk: Any, original: Any) -> Any:
+        payload = await prepare(self, chunk, original)
         write_pdf(path, [clause(2)])
-        return await send_chunk(self, chunk, original, by_schema)
+        return payload
 
     endpoint = Endpoint()
     with running(endpoint) as base_url:
         workspace.write_job(base_url)
         with monkeypatch.context() as patch:
-            patch.setattr(chunk_worker.ChunkWorker, "send_chunk", replace_then_send)
+            patch.setattr(chunk_worker.ChunkWorker, "prepare", prepare_then_replace)
             changed = workspace.run()
         settled = workspace.run()
     assert changed.documents[0].status is DocumentStatus.FAILED

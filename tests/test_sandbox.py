@@ -27,9 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
     """One worker process, so that the next call is the one that the last call's process would get."""
-    box = Sandbox(1)
-    yield box
-    box.close()
+    with Sandbox(1) as box:
+        yield box
 
 
 async def still_works(box: Sandbox) -> bool:
@@ -152,15 +151,29 @@ def test_calls_beyond_the_processes_wait_their_turn(sandbox: Sandbox) -> None:
     assert isinstance(crashed, SandboxError)
 
 
-def test_close_ends_the_workers_and_the_calls_they_are_at() -> None:
-    """A sandbox with a call that never ends is closed without waiting for it."""
+@pytest.mark.parametrize("wanted", [None, 1, 1000])
+def test_no_more_processes_than_processors(wanted: int | None) -> None:
+    """However many are wanted, and at least one."""
+    with Sandbox(wanted) as box:
+        assert 1 <= box.processes <= min(wanted or 10**6, os.cpu_count() or 1)
+
+
+def test_a_module_loaded_ahead_does_no_harm(sandbox: Sandbox) -> None:
+    """The calls that follow come back, also when there is no such module."""
+    sandbox.load("json")
+    sandbox.load("no_such_module_anywhere")
+
+    assert asyncio.run(still_works(sandbox))
+
+
+def test_leaving_ends_the_workers_and_the_calls_they_are_at() -> None:
+    """A sandbox with a call that never ends is left without waiting for it."""
 
     async def calls() -> None:
-        box = Sandbox(1)
-        await still_works(box)
-        hanging = asyncio.ensure_future(box.call(0, signal.pause))
-        await asyncio.sleep(0)  # the call is on its way
-        box.close()
+        with Sandbox(1) as box:
+            await still_works(box)
+            hanging = asyncio.ensure_future(box.call(0, signal.pause))
+            await asyncio.sleep(0)  # the call is on its way
         hanging.cancel()
         await asyncio.gather(hanging, return_exceptions=True)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.workers import Feed, Finished, Pool
+from pipeline.workers import Feed, Finished, Pool, Wake
 
 unhurried = settings(deadline=None)
 
@@ -159,11 +159,22 @@ class Gates:
         return f"result {item}"
 
 
-async def all_finished(pool: Pool[int, str]) -> list[Finished[int, str]]:
+def a_pool(gates: Gates, size: int) -> tuple[Pool[int, str], Wake]:
+    wake = Wake()
+    return Pool(gates.work, size, wake), wake
+
+
+async def finished(pool: Pool[int, str], wake: Wake) -> list[Finished[int, str]]:
+    """What has finished after the next wake."""
+    await wake.wait(None)
+    return pool.collect()
+
+
+async def all_finished(pool: Pool[int, str], wake: Wake) -> list[Finished[int, str]]:
     found: list[Finished[int, str]] = []
-    while pool.running:
-        found += await pool.finished(None)
-    return found + await pool.finished(0)
+    while pool.busy:
+        found += await finished(pool, wake)
+    return found
 
 
 def test_a_result_comes_with_its_item() -> None:
@@ -171,14 +182,16 @@ def test_a_result_comes_with_its_item() -> None:
 
     async def trial() -> None:
         gates = Gates()
-        pool = Pool(gates.work, 2)
+        pool, wake = a_pool(gates, 2)
+        assert not pool.busy
         pool.start(1)
         pool.start(2)
+        assert (pool.busy, pool.free) == (True, 0)
         gates.open(2)
-        assert await pool.finished(None) == [Finished(2, "result 2")]
+        assert await finished(pool, wake) == [Finished(2, "result 2")]
         gates.open(1)
-        assert await pool.finished(None) == [Finished(1, "result 1")]
-        assert (pool.running, pool.free) == (0, 2)
+        assert await finished(pool, wake) == [Finished(1, "result 1")]
+        assert (pool.busy, pool.free) == (False, 2)
 
     asyncio.run(trial())
 
@@ -188,18 +201,35 @@ def test_what_finishes_while_others_are_settled_is_not_lost() -> None:
 
     async def trial() -> None:
         gates = Gates()
-        pool = Pool(gates.work, 3)
+        pool, wake = a_pool(gates, 3)
         for item in (1, 2, 3):
             pool.start(item)
         await gates.begun(3)
         gates.open(1)
-        first = await pool.finished(None)
+        first = await finished(pool, wake)
         gates.open(2)  # while the caller settles the first batch
         gates.open(3)
-        rest = await all_finished(pool)
+        rest = await all_finished(pool, wake)
 
         assert [done.item for done in first] == [1]
         assert sorted(done.item for done in rest) == [2, 3]
+
+    asyncio.run(trial())
+
+
+def test_what_finished_and_was_not_collected_keeps_the_pool_busy() -> None:
+    """A loop that asks for ``busy`` before it ends leaves no result behind."""
+
+    async def trial() -> None:
+        gates = Gates()
+        pool, wake = a_pool(gates, 1)
+        pool.start(1)
+        gates.open(1)
+        await wake.wait(None)
+        assert (pool.busy, pool.free) == (True, 1)
+        assert pool.collect() == [Finished(1, "result 1")]
+        assert not pool.busy
+        assert pool.collect() == []
 
     asyncio.run(trial())
 
@@ -212,8 +242,8 @@ def test_never_more_than_the_size_are_at_work(size: int) -> None:
         gates, waiting = Gates(), list(range(40))
         running: list[int] = []
         found: list[Finished[int, str]] = []
-        pool = Pool(gates.work, size)
-        while waiting or pool.running:
+        pool, wake = a_pool(gates, size)
+        while waiting or pool.busy:
             while waiting and pool.free:
                 running.append(waiting.pop(0))
                 pool.start(running[-1])
@@ -221,7 +251,7 @@ def test_never_more_than_the_size_are_at_work(size: int) -> None:
                 await gates.begun(item)
             if running:
                 gates.open(running.pop(0))
-            found += await pool.finished(None)
+            found += await finished(pool, wake)
 
         assert sorted(done.item for done in found) == list(range(40))
         assert gates.most == min(size, 40)
@@ -234,21 +264,19 @@ def test_a_bug_is_handed_out_and_the_others_finish() -> None:
 
     async def trial() -> None:
         gates = Gates()
-        pool = Pool(gates.work, 3)
+        pool, wake = a_pool(gates, 3)
         for item in (1, -2, 3):
             pool.start(item)
         gates.open(-2)
-        (bad,) = await pool.finished(None)
-        assert pool.running == 2
+        (bad,) = await finished(pool, wake)
+        assert pool.free == 1
         gates.open(1)
         gates.open(3)
-        rest = await all_finished(pool)
+        rest = await all_finished(pool, wake)
 
         assert (bad.item, bad.result) == (-2, None)
         assert isinstance(bad.bug, ValueError)
-        assert [(done.result, done.bug) for done in sorted(rest, key=lambda done: done.item)] == [
-            ("result 1", None), ("result 3", None),
-        ]  # fmt: skip
+        assert sorted(rest, key=lambda done: done.item) == [Finished(1, "result 1"), Finished(3, "result 3")]
 
     asyncio.run(trial())
 
@@ -258,13 +286,47 @@ def test_a_time_out_and_a_wake_bring_nothing_and_lose_nothing() -> None:
 
     async def trial() -> None:
         gates = Gates()
-        pool = Pool(gates.work, 1)
+        pool, wake = a_pool(gates, 1)
         pool.start(1)
-        assert await pool.finished(0) == []
-        pool.wake()
-        assert await pool.finished(None) == []
+        await wake.wait(0)
+        assert pool.collect() == []
+        wake.set()
+        assert await finished(pool, wake) == []
         gates.open(1)
-        assert await pool.finished(None) == [Finished(1, "result 1")]
+        assert await finished(pool, wake) == [Finished(1, "result 1")]
+
+    asyncio.run(trial())
+
+
+def test_a_wake_before_the_wait_is_not_missed() -> None:
+    """What happened since the last wait ends the next one at once, and only that one."""
+
+    async def trial() -> None:
+        wake = Wake()
+        wake.set()
+        await wake.wait(None)
+        second = asyncio.ensure_future(wake.wait(None))
+        for _ in range(5):  # turns of the loop: more than a wait takes to end
+            await asyncio.sleep(0)
+        assert not second.done()
+        wake.set()
+        await second
+
+    asyncio.run(trial())
+
+
+def test_two_pools_wake_one_loop() -> None:
+    """Whichever finishes something, the loop over both looks at both."""
+
+    async def trial() -> None:
+        gates, wake = Gates(), Wake()
+        left, right = Pool(gates.work, 1, wake), Pool(gates.work, 1, wake)
+        left.start(1)
+        right.start(2)
+        for item, pool in ((2, right), (1, left)):
+            gates.open(item)
+            await wake.wait(None)
+            assert pool.collect() == [Finished(item, f"result {item}")]
 
     asyncio.run(trial())
 
@@ -274,16 +336,17 @@ def test_abort_ends_what_runs_and_keeps_what_finished() -> None:
 
     async def trial() -> None:
         gates = Gates()
-        pool = Pool(gates.work, 3)
+        pool, wake = a_pool(gates, 3)
         for item in (1, 2, 3):
             pool.start(item)
         await gates.begun(3)
         gates.open(2)
-        await asyncio.sleep(0)  # lets the second end
+        await wake.wait(None)
         await pool.abort()
 
-        assert (gates.at_work, pool.running) == (0, 0)
-        assert [done.item for done in await pool.finished(0)] == [2]
+        assert gates.at_work == 0
+        assert [done.item for done in pool.collect()] == [2]
+        assert (pool.busy, pool.free) == (False, 3)
 
     asyncio.run(trial())
 
@@ -292,7 +355,7 @@ def test_abort_of_an_idle_pool_does_nothing() -> None:
     """There is nothing to wait for."""
 
     async def trial() -> None:
-        pool = Pool(Gates().work, 1)
+        pool, _ = a_pool(Gates(), 1)
         await pool.abort()
         assert pool.free == 1
 

@@ -174,7 +174,7 @@ def write_job(folder: Path, base_url: str, concurrency: int, source: Path | None
 def write_documents(folder: Path, documents: int, pages: int) -> None:
     """Contracts of text pages, no two pages alike."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = "the supplier shall deliver services customer payment term notice party agreement liability".split()
+    words = ("supplier", "shall", "deliver", "services", "customer", "payment", "term", "notice", "party", "liability")
     chance = random.Random(7)
     for number in range(documents):
         canvas = Canvas(str(folder / f"{number}.pdf"), invariant=1, pageCompression=1)
@@ -193,9 +193,10 @@ def write_heavy_pdf(path: Path, payload: bytes) -> None:
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources << /XObject << /I 4 0 R >> >> /Contents 5 0 R >>",
-        b"<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8 /Length %d >>\n"
-        b"stream\n%b\nendstream" % (side, side, len(image), image),
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources << /XObject << /I 4 0 R >> >> "
+        b"/Contents 5 0 R >>",
+        b"<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8 "
+        b"/Length %d >>\nstream\n%b\nendstream" % (side, side, len(image), image),
         b"<< /Length 28 >>\nstream\nq 600 0 0 600 0 0 cm /I Do Q\nendstream",
     ]
     out = bytearray(b"%PDF-1.4\n")

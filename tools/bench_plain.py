@@ -28,9 +28,7 @@ async def main(folder: Path, base_url: str, concurrency: int) -> None:
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     async with httpx.AsyncClient(base_url=base_url, timeout=600, limits=limits) as client:
         readers = [PdfReader(path) for path in sorted(folder.glob("*.pdf"))]
-        tasks = [
-            _send(client, semaphore, reader, number) for reader in readers for number in range(len(reader.pages))
-        ]
+        tasks = [_send(client, semaphore, reader, number) for reader in readers for number in range(len(reader.pages))]
         answers = await asyncio.gather(*tasks)
     (folder.parent / "plain.json").write_text(json.dumps(answers))
 
