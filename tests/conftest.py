@@ -67,11 +67,8 @@ class Workspace:
 
     def write_job(self, base_url: str | None = None, **sections: Mapping[str, object]) -> Path:
         """The job file; ``base_url`` None reads with the built-in endpoint in the process."""
-        where = (
-            {"use": "custom", "base_url": base_url, "api_key_env": "DOCPIPE_TEST_KEY"}
-            if base_url
-            else {"use": "offline"}
-        )
+        served = {"use": "custom", "base_url": base_url, "api_key_env": "DOCPIPE_TEST_KEY"}
+        where: Mapping[str, object] = served if base_url else {"use": "offline"}
         settings: dict[str, Mapping[str, object]] = {
             "source": {"folder": "docs"},
             "report": {"folder": "reports", "formats": ["markdown", "csv"]},

@@ -186,6 +186,12 @@ def write_documents(folder: Path, documents: int, pages: int) -> None:
         canvas.save()
 
 
+_IMAGE = (
+    b"<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8 /Length %d >>\n"
+    b"stream\n%b\nendstream"
+)
+
+
 def write_heavy_pdf(path: Path, payload: bytes) -> None:
     """A page with an image of so many bytes that do not compress."""
     side = int(len(payload) ** 0.5)
@@ -193,10 +199,8 @@ def write_heavy_pdf(path: Path, payload: bytes) -> None:
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources << /XObject << /I 4 0 R >> >> "
-        b"/Contents 5 0 R >>",
-        b"<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8 "
-        b"/Length %d >>\nstream\n%b\nendstream" % (side, side, len(image), image),
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources << /XObject << /I 4 0 R >> >> /Contents 5 0 R>>",
+        _IMAGE % (side, side, len(image), image),
         b"<< /Length 28 >>\nstream\nq 600 0 0 600 0 0 cm /I Do Q\nendstream",
     ]
     out = bytearray(b"%PDF-1.4\n")
