@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 from pipeline import cli
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    sys.exit(cli.end())
+    exit_code = cli.end()
+    with suppress(OSError):  # nobody reads any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(exit_code)  # all is closed and on disk; taking the modules apart would take another 0.2 s
 
 
 if __name__ == "__main__":

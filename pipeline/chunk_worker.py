@@ -29,7 +29,7 @@ class ChunkWorker:
     """What every chunk of a run is sent with.
 
     ``spool`` is a folder for cut chunks; each is deleted once it was sent. ``max_request_bytes`` bounds a
-    whole request body.
+    whole request body, and ``largest_body`` is what can stand in it around a file.
     """
 
     client: Client
@@ -38,14 +38,14 @@ class ChunkWorker:
     endpoint: Endpoint
     prompt: PromptSettings
     max_request_bytes: int
+    largest_body: Body
 
     async def prepare(self, chunk: Chunk, original: Original) -> Payload | Failure | Split:
         """The file to send for a chunk: the original where it goes as it is, else the pages cut from it."""
         source = original.source
-        body = self._body(chunk, original, by_schema=False)  # the longer form
         whole = len(chunk.pages) == original.page_count and not original.encrypted
         # Unchanged bytes are the best bytes to send; what is too large as it lies there may shrink when cut.
-        if whole and body.size_bytes(source.size_bytes) <= self.max_request_bytes:
+        if whole and self._request_bytes(source.size_bytes) <= self.max_request_bytes:
             return Payload(Path(source.path))
         target = self.spool / f"{chunk.id}.pdf"
         payload = Payload(target, spooled=True)
@@ -57,7 +57,7 @@ class ChunkWorker:
             return failures.not_this_run(_CHANGED)
         except OSError as error:
             return failures.not_this_run(f"pages {chunk.pages} could not be read or spooled: {error.strerror}")
-        too_large = self._too_large(chunk, body.size_bytes(size_bytes))
+        too_large = self._too_large(chunk, self._request_bytes(size_bytes))
         if too_large:
             _delete(payload)
         return too_large or payload
@@ -85,6 +85,10 @@ class ChunkWorker:
         """One attempt to turn chunk summaries into one."""
         body = messages.synthesis_body(self.endpoint, self.prompt, synthesis.summaries, by_schema)
         return await self._send(body, messages.SYNTHESIS_SCHEMA, Payload(None))
+
+    def _request_bytes(self, file_bytes: int) -> int:
+        """The size of a request around a file; for its few words about pages, the longest are taken."""
+        return self.largest_body.size_bytes(file_bytes)
 
     def _body(self, chunk: Chunk, original: Original, by_schema: bool) -> Body:
         return messages.chunk_body(self.endpoint, self.prompt, chunk.pages, original.page_count, by_schema)

@@ -186,7 +186,7 @@ def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, 
     from pipeline.sandbox import Sandbox
 
     with Sandbox() as sandbox:
-        sandbox.load("pipeline.splitter")  # takes as long as loading the rest here
+        sandbox.start()  # takes as long as the imports here
         from pipeline import endpoints, progress, run
         from pipeline.reports import json_report
 

@@ -29,6 +29,8 @@ def _record(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
+_MANY_PAGES = 9_999_999
+
 _TEXT: Schema = {"type": "string"}
 _PAGE: Schema = {"type": "integer", "description": "page of the attached PDF; its first page is 1"}
 
@@ -117,6 +119,13 @@ def chunk_body(endpoint: Endpoint, prompt: PromptSettings, pages: PageRange, pag
     body = _request(endpoint, prompt.system, [document], text, RESULT_SCHEMA, by_schema)
     head, tail = body.split(marker.encode())
     return Body(head, tail)
+
+
+def largest_body(endpoint: Endpoint, prompt: PromptSettings) -> Body:
+    """The longest body that any chunk can have around its file."""
+    pages, page_count = PageRange(_MANY_PAGES - 1, _MANY_PAGES), _MANY_PAGES + 1
+    bodies = [chunk_body(endpoint, prompt, pages, page_count, by_schema) for by_schema in (True, False)]
+    return max(bodies, key=lambda body: body.size_bytes(0))
 
 
 def synthesis_body(endpoint: Endpoint, prompt: PromptSettings, summaries: tuple[tuple[PageRange, str], ...],

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import __version__, endpoints, reports, splitter
+from pipeline import __version__, endpoints, messages, reports, splitter
 from pipeline.chunk_worker import ChunkWorker, Original
 from pipeline.dispatch import Dispatcher, Observer, Rules, Stop
 from pipeline.domain import (
@@ -211,7 +211,9 @@ async def _open_and_send(
         return None
     with _spool(job.ledger.path) as spool:
         async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
-            worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, job.split.max_request_bytes)
+            around = messages.largest_body(job.endpoint, job.prompt)
+            limit_bytes = job.split.max_request_bytes
+            worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, limit_bytes, around)
             sender = _Sender(worker, contents, sources)
             dispatcher = Dispatcher(ledger, _rules(job, run, standing), sender, standing.synthesis, observer)
             observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})

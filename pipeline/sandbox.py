@@ -7,7 +7,6 @@ over. The processes are reused, so that an ordinary file pays for one message ea
 from __future__ import annotations
 
 import asyncio
-import importlib
 import multiprocessing
 import os
 import resource
@@ -16,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from multiprocessing import connection
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -39,18 +39,18 @@ class Sandbox:
     """Runs functions in worker processes under a memory and a time limit: a context manager.
 
     As many calls run at once as there are processors, but at most ``processes``; the processes start with
-    the first call, or at once when they are told to ``load`` a module. Leaving it ends the workers, and the
-    calls that they are at.
+    the first call, or in the background after ``start``. Leaving it ends the workers, and the calls that
+    they are at.
     """
 
     def __init__(self, processes: int | None = None) -> None:
         self.processes = min(processes or _processors(), _processors())
+        self._starting: threading.Thread | None = None
         self._pool = ProcessPool(
             max_workers=self.processes,
             initializer=_limit_this_process,
             initargs=[_MEMORY_BYTES],
-            # A fork of a process with threads and an event loop may hang.
-            context=multiprocessing.get_context("spawn"),
+            context=_context(),
         )
 
     async def call(self, size_bytes: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -75,13 +75,15 @@ class Sandbox:
             raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
         return result
 
-    def load(self, module: str) -> None:
-        """Have the processes start and import a module while the caller is busy with other things."""
-        for _ in range(self.processes):
-            self._pool.schedule(importlib.import_module, args=[module])
+    def start(self) -> None:
+        """Have the processes start while the caller is busy with other things."""
+        self._starting = threading.Thread(target=self._pool.schedule, args=[os.getpid], daemon=True)
+        self._starting.start()
 
     def stop(self) -> None:
         """Begin to end the workers; no call may follow."""
+        if self._starting is not None:
+            self._starting.join()
         self._pool.stop()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
@@ -92,6 +94,17 @@ class Sandbox:
     ) -> None:
         self.stop()
         self._pool.join()
+
+
+def _context() -> BaseContext:
+    """Workers are forked from a small server process that has the PDF reader loaded already.
+
+    Forking this process itself, with its threads and event loop, might hang; starting each worker from
+    nothing takes 0.2 s of processor time, also each time one must be replaced.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipeline.splitter"])
+    return context
 
 
 def _processors() -> int:

@@ -18,7 +18,6 @@ from pipeline.domain import (
     Content,
     DocumentResult,
     DocumentStatus,
-    PageRange,
     SourceFile,
     Synthesis,
     Task,
@@ -134,8 +133,8 @@ class Standing:
 
     def _planning(self) -> _Planning:
         split, endpoint = self.job.split, self.job.endpoint
-        around = messages.chunk_body(endpoint, self.job.prompt, PageRange(1, 1), 999_999, by_schema=False)
-        room_bytes = max(split.max_request_bytes - around.size_bytes(0), 4)
+        around_bytes = messages.largest_body(endpoint, self.job.prompt).size_bytes(0)
+        room_bytes = max(split.max_request_bytes - around_bytes, 4)
         return _Planning(Limits(split.max_pages, split.overlap_pages, room_bytes // 4 * 3), self.fingerprint)
 
     def _synthesis(self, chunks: Sequence[PlannedChunk]) -> Synthesis | None:
