@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import answers, failures, messages, splitter
+from pipeline import answers, failures, messages
 from pipeline.client import Client, Reply
 from pipeline.domain import Chunk, Exchange, Failure, FailureClass, Outcome, Payload, Split, Synthesis
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
+from pipeline.pdf import PdfError, Source, SourceChangedError
 from pipeline.sandbox import Sandbox, SandboxError
-from pipeline.splitter import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,11 @@ class ChunkWorker:
         target = self.spool / f"{chunk.id}.pdf"
         payload = Payload(target, spooled=True)
         try:
-            size_bytes = await self.sandbox.call(source.size_bytes, splitter.cut, source, chunk.pages, target)
-        except (splitter.PdfError, SandboxError) as error:
+            cut = "pipeline.splitter:cut"
+            size_bytes: int = await self.sandbox.call(source.size_bytes, cut, source, chunk.pages, target)
+        except (PdfError, SandboxError) as error:
             return Failure(FailureClass.DOCUMENT, str(error))
-        except splitter.SourceChangedError:
+        except SourceChangedError:
             return failures.not_this_run(_CHANGED)
         except OSError as error:
             return failures.not_this_run(f"pages {chunk.pages} could not be read or spooled: {error.strerror}")

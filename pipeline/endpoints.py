@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline import messages, offline
+from pipeline import messages
 from pipeline.client import Client
 from pipeline.errors import SettingsError
 from pipeline.job import Endpoint
@@ -36,8 +36,10 @@ def connect(endpoint: Endpoint, key: str | None, concurrency: int, sandbox: Sand
     async def answer_here(
         method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
-        reply = await sandbox.call(len(body), offline.respond, method, path, dict(headers), body)
-        return reply.status, reply.headers, reply.body
+        answer: tuple[int, Mapping[str, str], bytes] = await sandbox.call(
+            len(body), "pipeline.offline:answer", method, path, dict(headers), body
+        )
+        return answer
 
     is_offline = endpoint.use == "offline"
     return Client(

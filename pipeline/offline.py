@@ -17,7 +17,8 @@ from typing import Any
 
 from pipeline import rules
 from pipeline.domain import RULES_MODEL
-from pipeline.splitter import PdfError, page_texts
+from pipeline.pdf import PdfError
+from pipeline.splitter import page_texts
 
 MAX_BODY_BYTES = 32_000_000
 MAX_PAGES = 600
@@ -68,6 +69,12 @@ class _RefusalError(Exception):
     def __init__(self, message: str, status: int = 400, kind: str = "invalid_request_error") -> None:
         super().__init__(message)
         self.status, self.kind = status, kind
+
+
+def answer(method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    """``respond`` in plain values, for a caller that does not load this module: status, headers, body."""
+    reply = respond(method, path, headers, body)
+    return reply.status, reply.headers, reply.body
 
 
 def respond(

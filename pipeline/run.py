@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import __version__, endpoints, messages, reports, splitter
+from pipeline import __version__, endpoints, messages, pdf, reports
 from pipeline.chunk_worker import ChunkWorker, Original
 from pipeline.dispatch import Dispatcher, Observer, Rules, Stop
 from pipeline.domain import (
@@ -36,10 +36,10 @@ from pipeline.errors import ExitCode, SettingsError
 from pipeline.failures import RetryPolicy
 from pipeline.job import Job
 from pipeline.ledger import Ledger, Lock
+from pipeline.pdf import Inspection, Source
 from pipeline.prices import PriceList
 from pipeline.sandbox import Sandbox, SandboxError
 from pipeline.scanner import scan
-from pipeline.splitter import Source
 from pipeline.standing import PlannedDocument, Standing
 
 
@@ -145,7 +145,7 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
 
 
 async def _open_for_plan(job: Job, ledger: Ledger, files: Sequence[SourceFile]) -> Mapping[str, Content]:
-    contents = ledger.contents(splitter.READER)
+    contents = ledger.contents(pdf.READER)
     with Sandbox() as sandbox:
         async for content in _opened(_sources(job, files), contents, sandbox):
             contents[content.sha256] = content
@@ -171,10 +171,10 @@ async def _opened(
 
 async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content | None:
     try:
-        seen = await sandbox.call(source.size_bytes, splitter.inspect, source)
+        seen: Inspection = await sandbox.call(source.size_bytes, "pipeline.splitter:inspect", source)
     except SandboxError as error:
         return Content(sha256, source.size_bytes, None, problem=str(error))
-    except (splitter.SourceChangedError, OSError):
+    except (pdf.SourceChangedError, OSError):
         return None
     return Content(sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem)
 
@@ -199,10 +199,10 @@ async def _open_and_send(
     run: str,
 ) -> Stop | None:
     sources = _sources(job, files)
-    contents = ledger.contents(splitter.READER)
+    contents = ledger.contents(pdf.READER)
     known = {sha256: c for sha256, c in contents.items() if c.pages is not None or not options.failed_only}
     async for content in _opened(sources, known, sandbox):
-        ledger.record_content(content, splitter.READER)
+        ledger.record_content(content, pdf.READER)
         contents[content.sha256] = content
     standing = Standing(job, ledger, files, contents)
     due = itertools.islice(standing.due(options.failed_only), options.limit)
@@ -329,7 +329,7 @@ def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo,
 
 
 def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo) -> RunResult:
-    standing = Standing(job, ledger, files, ledger.contents(splitter.READER))
+    standing = Standing(job, ledger, files, ledger.contents(pdf.READER))
     documents, by_rules = standing.results(run.id)
     by_rules = by_rules or run.model == RULES_MODEL
     return RunResult(job.name, job.title, run, ledger.spending(run.id), documents, by_rules)

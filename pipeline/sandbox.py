@@ -7,24 +7,21 @@ over. The processes are reused, so that an ordinary file pays for one message ea
 from __future__ import annotations
 
 import asyncio
+import importlib
 import multiprocessing
 import os
 import resource
 import signal
 import threading
-from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
 from pipeline.text import shortened
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _MEMORY_BYTES = 2_000_000_000
 _TIMEOUT_S = 60.0
@@ -53,8 +50,10 @@ class Sandbox:
             context=_context(),
         )
 
-    async def call(self, size_bytes: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def call(self, size_bytes: int, function: str, *args: object) -> Any:
         """``function(*args)`` in a worker; ``size_bytes`` of the file at hand scales the time limit.
+
+        ``function`` is named, ``"package.module:name"``, so that this process need not load its module.
 
         Raises:
             SandboxError: no result, with the reason.
@@ -62,9 +61,9 @@ class Sandbox:
         """
         timeout_s = _TIMEOUT_S + _TIMEOUT_S_PER_MB * size_bytes / 1e6
         # The limit of pebble starts when a worker takes the call, not while the call waits for one.
-        future = self._pool.schedule(function, args=list(args), kwargs=dict(kwargs), timeout=timeout_s)
+        future = self._pool.schedule(_call, args=[function, *args], timeout=timeout_s)
         try:
-            result: R = await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(future)
         except FutureTimeoutError:
             raise SandboxError(f"reading it took more than {timeout_s:.0f} s") from None
         except ProcessExpired as error:
@@ -73,7 +72,6 @@ class Sandbox:
             raise SandboxError(f"reading it needed more than {_MEMORY_BYTES / 1e9:.0f} GB of memory") from None
         except RecursionError as error:
             raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
-        return result
 
     def start(self) -> None:
         """Have the processes start while the caller is busy with other things."""
@@ -109,6 +107,11 @@ def _context() -> BaseContext:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _call(function: str, *args: object) -> Any:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)(*args)
 
 
 def _limit_this_process(memory_bytes: int) -> None:

@@ -14,21 +14,17 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import pypdf
 from pypdf import PdfReader, PdfWriter, apply_configuration
 from pypdf.errors import FileNotDecryptedError
 
 from pipeline.domain import PageRange
+from pipeline.pdf import Inspection, PdfError, Source, SourceChangedError
 from pipeline.text import shortened
 
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings are about files, not about the run
-
-READER = f"pypdf {pypdf.__version__}"
-"""What decides whether a file can be opened: another version may open what this one could not."""
 
 # pypdf refuses single streams over 75 MB; a raw scan may be larger and is copied, never decoded.
 _LARGEST_STREAM_BYTES = 300_000_000
@@ -37,43 +33,6 @@ _LARGEST_STREAM_BYTES = 300_000_000
 # Article beads and actions of a page lead to other pages and drag them along. The leading 1 limits the
 # key to the page itself: without it a Type 3 font would lose its glyph "B".
 _DROPPED_PAGE_KEYS: list[str | int] = [1, "/B", 1, "/AA"]
-
-
-class PdfError(Exception):
-    """The bytes cannot be used as a PDF; the message is a reason for the user.
-
-    ``encrypted``: a password stands in the way, not damage.
-    """
-
-    def __init__(self, reason: str, encrypted: bool = False) -> None:
-        super().__init__(reason, encrypted)  # the arguments as they are: this travels between processes
-        self.reason = reason
-        self.encrypted = encrypted
-
-    def __str__(self) -> str:
-        return self.reason
-
-
-class SourceChangedError(Exception):
-    """The file is no longer the one that was hashed; its pages must not be filed under the old hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a content lies and how to tell that it is still the same."""
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """``pages`` is None when the file cannot be used; then ``problem`` says why."""
-
-    pages: int | None
-    encrypted: bool = False
-    problem: str | None = None
 
 
 def inspect(source: Source) -> Inspection:

@@ -51,7 +51,8 @@ def write_pdf(path: Path, pages: Sequence[str]) -> Path:
 
 def clause(number: int) -> str:
     """A page with one risk that the rules know, in words that stand on no other page."""
-    return f"Page title {number}\nThe Supplier may increase the fees of schedule K{number:03} at any time in its sole discretion."
+    words = f"The Supplier may increase the fees of schedule K{number:03} at any time in its sole discretion."
+    return f"Page title {number}\n{words}"
 
 
 class Workspace:

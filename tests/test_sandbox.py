@@ -6,7 +6,6 @@ The functions called are the standard library's own: a worker finds them without
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -18,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import sandbox as sandbox_module
+from pipeline.pdf import PdfError
 from pipeline.sandbox import Sandbox, SandboxError
-from pipeline.splitter import PdfError, page_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,15 +31,15 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 async def still_works(box: Sandbox) -> bool:
-    return await box.call(0, divmod, 7, 2) == (3, 1)
+    return await box.call(0, "builtins:divmod", 7, 2) == (3, 1)
 
 
 def test_a_result_comes_back(sandbox: Sandbox) -> None:
     """Positional and named arguments go out, the value comes back, from another process."""
 
     async def calls() -> None:
-        assert await sandbox.call(0, json.dumps, {"b": 1, "a": [2]}, sort_keys=True) == '{"a": [2], "b": 1}'
-        assert await sandbox.call(0, os.getpid) != os.getpid()
+        assert await sandbox.call(0, "json:dumps", {"a": [2]}) == '{"a": [2]}'
+        assert await sandbox.call(0, "os:getpid") != os.getpid()
 
     asyncio.run(calls())
 
@@ -49,7 +48,7 @@ def test_a_process_is_used_again(sandbox: Sandbox) -> None:
     """Ordinary calls do not pay for a new process each."""
 
     async def calls() -> set[int]:
-        return {await sandbox.call(0, os.getpid) for _ in range(5)}
+        return {await sandbox.call(0, "os:getpid") for _ in range(5)}
 
     assert len(asyncio.run(calls())) == 1
 
@@ -58,13 +57,13 @@ def test_what_the_function_raises_comes_back_as_it_is(sandbox: Sandbox) -> None:
     """An exception travels with its type and its words, and the worker lives on."""
 
     async def calls() -> None:
-        before = await sandbox.call(0, os.getpid)
+        before = await sandbox.call(0, "os:getpid")
         with pytest.raises(ValueError, match="invalid literal"):
-            await sandbox.call(0, int, "seven")
+            await sandbox.call(0, "builtins:int", "seven")
         with pytest.raises(PdfError, match="the file is empty") as caught:
-            await sandbox.call(0, page_texts, b"")
+            await sandbox.call(0, "pipeline.splitter:page_texts", b"")
         assert not caught.value.encrypted
-        assert await sandbox.call(0, os.getpid) == before
+        assert await sandbox.call(0, "os:getpid") == before
 
     asyncio.run(calls())
 
@@ -74,7 +73,7 @@ def test_a_crash_is_a_reason_and_the_next_call_works(sandbox: Sandbox) -> None:
 
     async def calls() -> None:
         with pytest.raises(SandboxError, match=r"crashed the PDF reader \(exit code 7\)"):
-            await sandbox.call(0, os._exit, 7)
+            await sandbox.call(0, "os:_exit", 7)
         assert await still_works(sandbox)
 
     asyncio.run(calls())
@@ -85,7 +84,7 @@ def test_a_signal_is_a_crash(sandbox: Sandbox) -> None:
 
     async def calls() -> None:
         with pytest.raises(SandboxError, match=f"exit code -{signal.SIGSEGV.value}"):
-            await sandbox.call(0, signal.raise_signal, signal.SIGSEGV)
+            await sandbox.call(0, "signal:raise_signal", signal.SIGSEGV)
         assert await still_works(sandbox)
 
     asyncio.run(calls())
@@ -96,7 +95,7 @@ def test_a_memory_hog_is_a_reason_and_the_next_call_works(sandbox: Sandbox) -> N
 
     async def calls() -> None:
         with pytest.raises(SandboxError, match="more than 2 GB of memory"):
-            await sandbox.call(0, bytearray, 2_100_000_000)
+            await sandbox.call(0, "builtins:bytearray", 2_100_000_000)
         assert await still_works(sandbox)
 
     asyncio.run(calls())
@@ -107,7 +106,7 @@ def test_endless_nesting_is_a_reason(sandbox: Sandbox) -> None:
 
     async def calls() -> None:
         with pytest.raises(SandboxError, match="went too deep"):
-            await sandbox.call(0, json.loads, "[" * 100_000)
+            await sandbox.call(0, "json:loads", "[" * 100_000)
         assert await still_works(sandbox)
 
     asyncio.run(calls())
@@ -119,7 +118,7 @@ def test_a_hang_is_ended_and_the_next_call_works(sandbox: Sandbox, monkeypatch: 
 
     async def calls() -> None:
         with pytest.raises(SandboxError, match="took more than 0 s"):
-            await sandbox.call(0, signal.pause)
+            await sandbox.call(0, "signal:pause")
         monkeypatch.undo()
         assert await still_works(sandbox)
 
@@ -133,7 +132,7 @@ def test_the_time_limit_grows_with_the_file(sandbox: Sandbox, monkeypatch: pytes
 
     async def calls() -> None:
         with pytest.raises(SandboxError, match="took more than 1 s"):
-            await sandbox.call(2_000_000, signal.pause)
+            await sandbox.call(2_000_000, "signal:pause")
 
     asyncio.run(calls())
 
@@ -142,8 +141,10 @@ def test_calls_beyond_the_processes_wait_their_turn(sandbox: Sandbox) -> None:
     """More calls than workers all come back, those beside a crash too."""
 
     async def calls() -> list[object]:
-        crash = sandbox.call(0, os._exit, 3)
-        return await asyncio.gather(*(sandbox.call(0, abs, -n) for n in range(10)), crash, return_exceptions=True)
+        crash = sandbox.call(0, "os:_exit", 3)
+        return await asyncio.gather(
+            *(sandbox.call(0, "builtins:abs", -n) for n in range(10)), crash, return_exceptions=True
+        )
 
     *values, crashed = asyncio.run(calls())
 
@@ -172,7 +173,7 @@ def test_leaving_ends_the_workers_and_the_calls_they_are_at() -> None:
     async def calls() -> None:
         with Sandbox(1) as box:
             await still_works(box)
-            hanging = asyncio.ensure_future(box.call(0, signal.pause))
+            hanging = asyncio.ensure_future(box.call(0, "signal:pause"))
             await asyncio.sleep(0)  # the call is on its way
         hanging.cancel()
         await asyncio.gather(hanging, return_exceptions=True)
@@ -188,9 +189,9 @@ from pipeline.sandbox import Sandbox
 
 async def main():
     box = Sandbox(2)
-    await asyncio.gather(box.call(0, os.getpid), box.call(0, os.getpid))
-    hanging = asyncio.ensure_future(box.call(0, signal.pause))
-    await box.call(0, os.getpid)
+    await asyncio.gather(box.call(0, "os:getpid"), box.call(0, "os:getpid"))
+    hanging = asyncio.ensure_future(box.call(0, "signal:pause"))
+    await box.call(0, "os:getpid")
     print("ready", flush=True)
     await hanging
 

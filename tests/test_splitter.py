@@ -17,7 +17,8 @@ from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import splitter
 from pipeline.domain import PageRange
-from pipeline.splitter import Inspection, PdfError, Source, SourceChangedError, cut, inspect, page_texts
+from pipeline.pdf import Inspection, PdfError, Source, SourceChangedError
+from pipeline.splitter import cut, inspect, page_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACTS = ROOT / "sample_docs" / "contracts"

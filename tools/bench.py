@@ -187,8 +187,8 @@ def write_documents(folder: Path, documents: int, pages: int) -> None:
 
 
 _IMAGE = (
-    b"<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8 /Length %d >>\n"
-    b"stream\n%b\nendstream"
+    b"<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8 "
+    b"/Length %d >>\nstream\n%b\nendstream"
 )
 
 
@@ -199,7 +199,7 @@ def write_heavy_pdf(path: Path, payload: bytes) -> None:
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources << /XObject << /I 4 0 R >> >> /Contents 5 0 R>>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources <</XObject <</I 4 0 R>> >> /Contents 5 0 R>>",
         _IMAGE % (side, side, len(image), image),
         b"<< /Length 28 >>\nstream\nq 600 0 0 600 0 0 cm /I Do Q\nendstream",
     ]

@@ -1,0 +1,49 @@
+"""What the whole program knows of PDFs. Parsing them is the splitter's work, in the sandbox alone.
+
+The main process never loads the library that parses: a hostile file has nothing to work on there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+READER = f"pypdf {version('pypdf')}"
+"""What decides whether a file can be opened: another version may open what this one could not."""
+
+
+class PdfError(Exception):
+    """The bytes cannot be used as a PDF; the message is a reason for the user.
+
+    ``encrypted``: a password stands in the way, not damage.
+    """
+
+    def __init__(self, reason: str, encrypted: bool = False) -> None:
+        super().__init__(reason, encrypted)  # the arguments as they are: this travels between processes
+        self.reason = reason
+        self.encrypted = encrypted
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class SourceChangedError(Exception):
+    """The file is no longer the one that was hashed; its pages must not be filed under the old hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a content lies and how to tell that it is still the same."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """``pages`` is None when the file cannot be used; then ``problem`` says why."""
+
+    pages: int | None
+    encrypted: bool = False
+    problem: str | None = None
