@@ -106,8 +106,7 @@ def _missing(pages: int, answered: Iterable[PlannedChunk]) -> tuple[PageRange, .
 def _reason(chunks: Sequence[PlannedChunk]) -> str | None:
     reasons = []
     for planned in chunks:
-        record, pages = planned.record, planned.chunk.pages
-        where = f"page{'s' if len(pages) > 1 else ''} {pages}"
+        record, where = planned.record, planned.chunk.pages.label
         if record.state is ChunkState.FAILED:
             again = " (the next run tries again)" if record.failure is FailureClass.TRANSIENT else ""
             reasons.append(f"{where}: {record.reason}{again}")
@@ -128,7 +127,7 @@ def _summary(results: _Results, synthesis: ChunkRecord | None) -> tuple[str, str
         return synthesis.result["summary"], None
     if len(results) < 2:
         return "".join(result["summary"] for _, result in results), None
-    joined = "\n\n".join(f"Pages {pages}: {result['summary']}" for pages, result in results)
+    joined = "\n\n".join(f"{pages.label.capitalize()}: {result['summary']}" for pages, result in results)
     if synthesis is None or synthesis.state is ChunkState.OPEN:
         return joined, None
     return joined, f"The summaries of the parts could not be turned into one: {synthesis.reason}"

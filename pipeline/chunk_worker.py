@@ -57,7 +57,7 @@ class ChunkWorker:
         except SourceChangedError:
             return failures.not_this_run(_CHANGED)
         except OSError as error:
-            return failures.not_this_run(f"pages {chunk.pages} could not be read or spooled: {error.strerror}")
+            return failures.not_this_run(f"{chunk.pages.label} could not be read or spooled: {error.strerror}")
         too_large = self._too_large(chunk, self._request_bytes(size_bytes))
         if too_large:
             _delete(payload)
@@ -78,7 +78,7 @@ class ChunkWorker:
                 return replace(failures.not_this_run(_CHANGED), exchange=outcome.exchange)
             return outcome
         except OSError as error:
-            return failures.not_this_run(f"pages {chunk.pages} could not be read: {error.strerror}")
+            return failures.not_this_run(f"{chunk.pages.label} could not be read: {error.strerror}")
         finally:
             _delete(payload)
 
@@ -104,7 +104,7 @@ class ChunkWorker:
             return None
         words = f"a request of {request_bytes / 1e6:.1f} MB; the limit is {self.max_request_bytes / 1e6:g} MB"
         if len(chunk.pages) > 1:
-            return Split(f"pages {chunk.pages} make {words}")
+            return Split(f"{chunk.pages.label} make {words}")
         return Failure(FailureClass.TOO_LARGE, f"page {chunk.pages} alone makes {words}")
 
 

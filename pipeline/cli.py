@@ -90,7 +90,7 @@ def status(job: str, endpoint: str | None) -> int:
     if books.result is None:
         click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
         return ExitCode.COMPLETE
-    _show_summary(loaded, job, books.result)
+    _show_summary(loaded, job, endpoint, books.result)
     click.echo(f"all runs    {books.requests} requests, cost {_dollars(books.spent_usd)}")
     if books.cut_off:
         click.echo(f"cut off     {books.cut_off} requests without an end: in flight now, or when a run was killed")
@@ -108,7 +108,7 @@ def report(job: str, endpoint: str | None) -> int:
     if result is None:
         click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
     else:
-        _show_summary(loaded, job, result)
+        _show_summary(loaded, job, endpoint, result)
     return ExitCode.COMPLETE
 
 
@@ -196,7 +196,7 @@ def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, 
             result = run.run_job(job, key, run.Options(failed_only, limit), sandbox, observer)
     if as_json:
         _print_json(json_report.totals(result))
-    _show_summary(job, name, result, to_stderr=as_json)
+    _show_summary(job, name, endpoint, result, to_stderr=as_json)
     return result.run.exit_code
 
 
@@ -206,17 +206,23 @@ def _loaded(name: str, endpoint: str | None) -> Job:
     return job.load(job.find(name), endpoint)
 
 
-def _command(command: str, name: str) -> str:
+def _command(command: str, name: str, endpoint: str | None = None) -> str:
     """The command as this user types it: through make, if it runs under make."""
-    return f"make {command}-job JOB={name}" if "MAKELEVEL" in os.environ else f"docpipe {command} {name}"
+    if "MAKELEVEL" in os.environ:
+        return f"make {command}-job JOB={name}" + (f" ENDPOINT={endpoint}" if endpoint else "")
+    return f"docpipe {command} {name}" + (f" --endpoint {endpoint}" if endpoint else "")
 
 
-def _show_summary(job: Job, name: str, result: RunResult, to_stderr: bool = False) -> None:
+def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, to_stderr: bool = False) -> None:
+    from pipeline.domain import ChunkState
     from pipeline.reports import summary
 
+    # What was not sent yet is a run's work; retry takes up what failed.
+    unsent = any(chunk.status is ChunkState.OPEN for document in result.documents for chunk in document.chunks)
+    again = _command("run" if unsent else "retry", name, endpoint)
     stream = sys.stderr if to_stderr else sys.stdout
     folder = _short_path(job.report.folder)
-    click.echo(summary.render(result, folder, _command("retry", name), color=stream.isatty()), err=to_stderr)
+    click.echo(summary.render(result, folder, again, color=stream.isatty()), err=to_stderr)
 
 
 def _short_path(path: Path) -> str:

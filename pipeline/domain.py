@@ -77,6 +77,11 @@ class PageRange:
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
+    @property
+    def label(self) -> str:
+        """``page 7`` or ``pages 7-9``, for people."""
+        return f"page {self}" if self.first == self.last else f"pages {self}"
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -315,7 +320,10 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """One run. Times are ISO 8601 in UTC. ``stopped_because`` is the one line for a STOPPED run."""
+    """One run. Times are ISO 8601 in UTC. ``stopped_because`` is the one line for a STOPPED run.
+
+    ``fingerprint`` is that of its requests: answers for another one are not what it asked for.
+    """
 
     id: str
     started_at: str
@@ -325,6 +333,7 @@ class RunInfo:
     endpoint: str
     model: str
     version: str
+    fingerprint: str = ""
     stopped_because: str | None = None
 
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.domain import (
+    RULES_MODEL,
     Answer,
     ChunkRecord,
     ChunkState,
@@ -67,6 +68,7 @@ _MIGRATIONS = (
         endpoint TEXT NOT NULL,
         model TEXT NOT NULL,
         version TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,  -- of its requests
         stopped_because TEXT
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE chunks (           -- chunks of pages, and syntheses (first_page and last_page NULL)
@@ -258,9 +260,12 @@ class Ledger:
 
     def chunks(self) -> dict[str, ChunkRecord]:
         """Every chunk without its result, by id."""
-        rows = self._database.execute("SELECT id, state, failure, reason FROM chunks")
+        rows = self._database.execute(
+            "SELECT c.id, c.state, c.failure, c.reason, a.model FROM chunks c LEFT JOIN answers a ON a.chunk = c.id"
+        )
         return {
-            row[0]: ChunkRecord(ChunkState(row[1]), FailureClass(row[2]) if row[2] else None, row[3]) for row in rows
+            row[0]: ChunkRecord(ChunkState(row[1]), FailureClass(row[2]) if row[2] else None, row[3], model=row[4])
+            for row in rows
         }
 
     def asked_contents(self) -> frozenset[str]:
@@ -322,8 +327,13 @@ class Ledger:
         self._set_state(settled.chunk, settled.state, outcome)
         if isinstance(outcome, Answer):
             self._database.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
-                (settled.chunk, _json(outcome.result), wire.model, wire.request_id, run),
+                """
+                INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT (chunk) DO UPDATE
+                SET result = excluded.result, model = excluded.model,
+                    request_id = excluded.request_id, run = excluded.run
+                WHERE answers.model = ? -- what rules have answered, a model may answer; else the first answer stays
+                """,
+                (settled.chunk, _json(outcome.result), wire.model, wire.request_id, run, RULES_MODEL),
             )
 
     def record_unsent(self, chunk: NewChunk, outcome: Failure | Split, state: ChunkState) -> None:
@@ -338,11 +348,16 @@ class Ledger:
         )
 
     def _set_state(self, chunk: str, state: ChunkState, outcome: Outcome | Split) -> None:
-        failure = outcome.kind.value if isinstance(outcome, Failure) else None
+        failure = outcome.kind if isinstance(outcome, Failure) else None
         reason = None if isinstance(outcome, Answer) else outcome.reason
+        # What failed for good and meets passing trouble when it is tried again keeps the better reason.
+        passing = failure in (FailureClass.TRANSIENT, FailureClass.ACCOUNT)
         self._database.execute(
-            "UPDATE chunks SET state = ?, failure = ?, reason = ? WHERE id = ? AND state != 'answered'",
-            (state.value, failure, reason, chunk),
+            """
+            UPDATE chunks SET state = ?, failure = ?, reason = ?
+            WHERE id = ? AND state != 'answered' AND NOT (? AND state = 'failed' AND failure != 'transient')
+            """,
+            (state.value, failure and failure.value, reason, chunk, passing),
         )
 
     # --- runs and money
@@ -351,8 +366,16 @@ class Ledger:
         """A run begins; its end is not known."""
         with self.transaction():
             self._database.execute(
-                "INSERT INTO runs VALUES (?, ?, NULL, ?, NULL, ?, ?, ?, NULL)",
-                (run.id, run.started_at, RunStatus.RUNNING.value, run.endpoint, run.model, run.version),
+                "INSERT INTO runs VALUES (?, ?, NULL, ?, NULL, ?, ?, ?, ?, NULL)",
+                (
+                    run.id,
+                    run.started_at,
+                    RunStatus.RUNNING.value,
+                    run.endpoint,
+                    run.model,
+                    run.version,
+                    run.fingerprint,
+                ),
             )
 
     def finish_run(self, run: RunInfo) -> None:
@@ -370,7 +393,7 @@ class Ledger:
         row = self._database.execute(
             """
             SELECT id, started_at, coalesce(finished_at, ''), status, coalesce(exit_code, -1), endpoint, model, version,
-                stopped_because FROM runs ORDER BY started_at DESC, id DESC LIMIT 1
+                fingerprint, stopped_because FROM runs ORDER BY started_at DESC, id DESC LIMIT 1
             """
         ).fetchone()
         if row is None:

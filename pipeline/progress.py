@@ -96,17 +96,20 @@ def shown() -> Iterator[Bar | Lines]:
 def _size(tasks: Sequence[Task]) -> str:
     chunks = [task for task in tasks if isinstance(task, Chunk)]
     contents = {task.content for task in tasks}
-    return f"{len(contents)} documents, {len(chunks)} chunks, {sum(len(chunk.pages) for chunk in chunks)} pages"
+    pages = sum(len(chunk.pages) for chunk in chunks)
+    counts = ((len(contents), "document"), (len(chunks), "chunk"), (pages, "page"))
+    return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
 
 
 def _told(
     names: Mapping[str, str], task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None
 ) -> str:
-    part = f"pages {task.pages}" if isinstance(task, Chunk) else "summary of the whole"
+    part = task.pages.label if isinstance(task, Chunk) else "summary of the whole"
     what = f"{names.get(task.content, task.content)}, {part}"
     if isinstance(outcome, Answer):
         return f"{what}: answered in {outcome.exchange.latency_s:.1f} s"
     if isinstance(outcome, Split) or state is ChunkState.SPLIT:
         return f"{what}: halved ({outcome.reason})"
-    again = f"; again in {again_in_s:.1f} s" if again_in_s is not None else ""
-    return f"{what}: {outcome.kind.value} failure: {outcome.reason}{again}"
+    if again_in_s is not None:
+        return f"{what}: {outcome.reason}; again in {again_in_s:.1f} s"
+    return f"{what}: failed: {outcome.reason}"

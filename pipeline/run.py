@@ -41,6 +41,7 @@ from pipeline.prices import PriceList
 from pipeline.sandbox import Sandbox, SandboxError
 from pipeline.scanner import scan
 from pipeline.standing import PlannedDocument, Standing
+from pipeline.text import shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,14 @@ def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, obser
     _check_budget(job)
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, _terminable():
         run = _new_run(job)
-        ledger.begin_run(run)
         files = _scan(job, ledger, observer)
-        stop = asyncio.run(_open_and_send(job, key, options, sandbox, observer, ledger, files, run.id))
-        sandbox.stop()
-        result = _result(job, ledger, files, run, stop)
-        reports.write(result, job.report.folder, job.report.formats)
-        ledger.finish_run(result.run)
+        ledger.begin_run(run)
+        with _ending(run, ledger):
+            stop = asyncio.run(_open_and_send(job, key, options, sandbox, observer, ledger, files, run.id))
+            sandbox.stop()
+            result = _result(job, ledger, files, run, stop)
+            reports.write(result, job.report.folder, job.report.formats)
+            ledger.finish_run(result.run)
     return result
 
 
@@ -86,6 +88,11 @@ def report_job(job: Job) -> RunResult | None:
     with Lock(job.ledger.path), Ledger.reading(job.ledger.path) as ledger:
         result = _last_result(job, ledger)
         if result is not None:
+            if result.run.fingerprint != _fingerprint(job):
+                raise SettingsError(
+                    f"the last run asked another model or with another prompt (endpoint {result.run.endpoint}, model "
+                    f"{result.run.model}): name its endpoint with --endpoint, or run the job as it is now first"
+                )
             reports.write(result, job.report.folder, job.report.formats)
     return result
 
@@ -137,7 +144,10 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
     if found.links_left_out:
         observer.said(f"{found.links_left_out} links were left out (follow_links = false)")
     if not found.files:
-        observer.said(f"no file in {source.folder} matches {', '.join(source.include)}")
+        nothing = f"no file in {source.folder} matches {', '.join(source.include)}"
+        if before:
+            raise SettingsError(f"{nothing}, and there were {len(before)} at the last run: is a share not mounted?")
+        observer.said(nothing)
     return found.files
 
 
@@ -287,6 +297,24 @@ def _prices(job: Job) -> PriceList:
 # --- merge
 
 
+def _fingerprint(job: Job) -> str:
+    return messages.request_fingerprint(job.endpoint, job.prompt)
+
+
+@contextmanager
+def _ending(run: RunInfo, ledger: Ledger) -> Iterator[None]:
+    """A run that an exception ends is on record as stopped; only a killed one stays without an end."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        exit_code = ExitCode.INTERRUPTED if interrupted else getattr(error, "exit_code", ExitCode.BUG)
+        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        ended = replace(run, finished_at=_now(), status=RunStatus.STOPPED, exit_code=int(exit_code))
+        ledger.finish_run(replace(ended, stopped_because=shortened(reason, 300)))
+        raise
+
+
 def _new_run(job: Job) -> RunInfo:
     started_at = _now()
     return RunInfo(
@@ -298,6 +326,7 @@ def _new_run(job: Job) -> RunInfo:
         endpoint=job.endpoint.use,
         model=job.endpoint.model,
         version=__version__,
+        fingerprint=_fingerprint(job),
     )
 
 
@@ -305,15 +334,19 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
     run = ledger.last_run()
     if run is None:
         return None
-    return _assembled(job, ledger, tuple(ledger.files().values()), run)
+    files = sorted(ledger.files().values(), key=lambda file: file.path)
+    result = _assembled(job, ledger, files, run)
+    if run.status is RunStatus.COMPLETE and not _is_whole(result):
+        # The settings or the books are others than when it ended: it must not look complete.
+        run = replace(run, status=RunStatus.INCOMPLETE, exit_code=int(ExitCode.INCOMPLETE))
+    return replace(result, run=run)
 
 
 def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, stop: Stop | None) -> RunResult:
     result = _assembled(job, ledger, files, run)
-    whole = all(document.status is DocumentStatus.DONE for document in result.documents)
     if stop:
         status, exit_code = RunStatus.STOPPED, stop.exit_code
-    elif whole:
+    elif _is_whole(result):
         status, exit_code = RunStatus.COMPLETE, ExitCode.COMPLETE
     else:
         status, exit_code = RunStatus.INCOMPLETE, ExitCode.INCOMPLETE
@@ -326,6 +359,10 @@ def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo,
         stopped_because=stop.reason if stop else None,
     )
     return replace(result, run=ended)
+
+
+def _is_whole(result: RunResult) -> bool:
+    return all(document.status is DocumentStatus.DONE for document in result.documents)
 
 
 def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo) -> RunResult:

@@ -58,10 +58,10 @@ def cut(source: Source, pages: PageRange, target: Path) -> int:
         OSError: the file cannot be read or the target not written.
     """
     with _opened(source) as reader:
-        with _foreseen(f"pages {pages} cannot be cut"):
+        with _foreseen(f"{pages.label} cannot be cut"):
             writer = _copied(reader, pages)
             if len(writer.pages) != len(pages):
-                raise PdfError(f"pages {pages} cannot be cut: {len(writer.pages)} of {len(pages)} pages came out")
+                raise PdfError(f"{pages.label} cannot be cut: {len(writer.pages)} of {len(pages)} pages came out")
             buffer = io.BytesIO()
             writer.write(buffer)
         target.write_bytes(buffer.getbuffer())

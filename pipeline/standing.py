@@ -28,6 +28,8 @@ from pipeline.ledger import Ledger
 from pipeline.planner import Limits, PlannedChunk, Why
 from pipeline.prices import PriceList
 
+_OPEN = ChunkRecord(ChunkState.OPEN)
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedDocument:
@@ -61,27 +63,27 @@ class Standing:
 
         ``failed_only``: only what failed, also for good.
         """
-        known, plan = self.ledger.chunks(), self._planning()
+        known, plan = self._known(), self._planning()
         for content in self._distinct_contents():
             chunks = plan.chunks(content, known)
             tasks: list[Task] = [p.chunk for p in chunks if planner.is_due(p.record, failed_only)]
             wanted = self._synthesis(chunks)  # none while a chunk is missing
-            if wanted and planner.is_due(known.get(wanted.id, ChunkRecord(ChunkState.OPEN)), failed_only):
+            if wanted and planner.is_due(known.get(wanted.id, _OPEN), failed_only):
                 tasks += filter(None, [self.synthesis(content.sha256)])
             if tasks:
                 yield tuple(tasks)
 
     def synthesis(self, content: str) -> Synthesis | None:
         """The request that joins the summaries of a content whose chunks are all answered, if it is due."""
-        chunks = self._planning().chunks(self.contents[content], _Records(self.ledger))
+        chunks = self._planning().chunks(self.contents[content], _Records(self))
         synthesis = self._synthesis(chunks)
-        if synthesis is None or self.ledger.full_record(synthesis.id).state is ChunkState.ANSWERED:
+        if synthesis is None or self.record(synthesis.id).state is ChunkState.ANSWERED:
             return None
         return synthesis
 
     def plan(self, files_before: Mapping[str, SourceFile], prices: PriceList) -> Iterator[PlannedDocument]:
         """What a run would do for each file, and why. ``files_before`` are those of the last run."""
-        known, asked, plan = self.ledger.chunks(), self.ledger.asked_contents(), self._planning()
+        known, asked, plan = self._known(), self.ledger.asked_contents(), self._planning()
         paid: set[str] = set()
         for file in self.files:
             content = self.contents.get(file.sha256) if file.sha256 else None
@@ -105,7 +107,7 @@ class Standing:
         A file is unchanged when ``run`` sent nothing for it.
         """
         plan, sent = self._planning(), self.ledger.contents_sent_in(run)
-        records = _Records(self.ledger)
+        records = _Records(self)
         merged: dict[str, DocumentResult] = {}
         results = []
         by_rules = False
@@ -125,6 +127,19 @@ class Standing:
                 merged[file.sha256] = result
             results.append(result)
         return tuple(results), by_rules
+
+    def record(self, chunk: str) -> ChunkRecord:
+        """A chunk with its result."""
+        return self._believed(self.ledger.full_record(chunk))
+
+    def _known(self) -> Mapping[str, ChunkRecord]:
+        """Every chunk without its result."""
+        return {chunk: self._believed(record) for chunk, record in self.ledger.chunks().items()}
+
+    def _believed(self, record: ChunkRecord) -> ChunkRecord:
+        """A live endpoint is asked again for what only rules have answered, say in a trial with ``serve``."""
+        is_live = self.job.endpoint.use not in ("offline", "custom")
+        return _OPEN if is_live and record.model == RULES_MODEL else record
 
     def _distinct_contents(self) -> Iterator[Content]:
         for sha256 in dict.fromkeys(file.sha256 for file in self.files):
@@ -160,13 +175,13 @@ class _Planning:
 
 
 class _Records(Mapping[str, ChunkRecord]):
-    """The ledger's records with their results, read one by one as they are asked for."""
+    """The records with their results, read one by one as they are asked for."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
 
     def __getitem__(self, chunk: str) -> ChunkRecord:
-        return self._ledger.full_record(chunk)
+        return self._standing.record(chunk)
 
     def __iter__(self) -> Iterator[str]:
         raise NotImplementedError("records are looked up, never listed")

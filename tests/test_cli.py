@@ -45,7 +45,7 @@ def test_exit_0_and_the_summary_on_stdout(workspace: Workspace) -> None:
     assert code == 0
     assert "1 done" in out
     assert "Built-in rules, not a language model" in out
-    assert "a.pdf, pages 1: answered" in err
+    assert "a.pdf, page 1: answered" in err
     assert "answered in" not in out
 
 
@@ -256,3 +256,64 @@ def _alive(process: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_report_refuses_when_the_settings_ask_for_other_answers(workspace: Workspace) -> None:
+    """Under a changed prompt the last run's report would be empty: the good one stays; status says incomplete."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    workspace.docpipe("run", str(workspace.job_file))
+    before = (workspace.reports / "report.json").read_bytes()
+    workspace.write_job(prompt={"instructions": "Something else."})
+    code, _, err = workspace.docpipe("report", str(workspace.job_file))
+    _, status, _ = workspace.docpipe("status", str(workspace.job_file))
+    assert code == 4
+    assert "run the job" in err
+    assert (workspace.reports / "report.json").read_bytes() == before
+    assert "incomplete" in status.splitlines()[0]
+
+
+def test_the_summary_names_the_command_that_goes_on(workspace: Workspace) -> None:
+    """What was never sent is for ``run``, what failed for ``retry``; an endpoint by option is named again."""
+    for number in range(3):
+        write_pdf(workspace.docs / f"{number}.pdf", [clause(number)])
+    workspace.write_job("http://127.0.0.1:9")
+    _, limited, _ = workspace.docpipe("run", str(workspace.job_file), "--limit", "1", "--endpoint", "offline")
+    (workspace.docs / "1.pdf").write_bytes(b"")
+    (workspace.docs / "2.pdf").unlink()
+    _, failed, _ = workspace.docpipe("run", str(workspace.job_file), "--endpoint", "offline")
+    assert f"docpipe run {workspace.job_file} --endpoint offline\n" in limited
+    assert f"docpipe retry {workspace.job_file} --endpoint offline\n" in failed
+
+
+def test_a_folder_that_is_suddenly_empty_ends_the_run_before_it_spoils_the_report(workspace: Workspace) -> None:
+    """A share that is not mounted is exit 4; the last report stays."""
+    path = write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    workspace.docpipe("run", str(workspace.job_file))
+    before = (workspace.reports / "report.json").read_bytes()
+    path.unlink()
+    code, _, err = workspace.docpipe("run", str(workspace.job_file))
+    assert code == 4
+    assert "not mounted" in err
+    assert (workspace.reports / "report.json").read_bytes() == before
+
+
+def test_a_run_that_never_began_leaves_no_trace(workspace: Workspace) -> None:
+    """A missing folder is no run that status would show as under way."""
+    workspace.write_job(source={"folder": "nowhere"})
+    assert workspace.docpipe("run", str(workspace.job_file))[0] == 4
+    assert "never ran" in workspace.docpipe("status", str(workspace.job_file))[1]
+
+
+def test_answers_of_rules_do_not_stand_for_a_live_model(workspace: Workspace) -> None:
+    """A trial against a served endpoint does not keep the model from being asked."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    job_file = str(workspace.job_file)
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url)
+        workspace.docpipe("run", job_file)
+        trial = json.loads(workspace.docpipe("plan", job_file, "--json")[1])
+    live = json.loads(workspace.docpipe("plan", job_file, "--json", "--endpoint", "anthropic")[1])
+    assert [(row["why"], row["chunks"]) for row in trial] == [("unchanged", 0)]
+    assert [(row["why"], row["chunks"]) for row in live] == [("prompt changed", 1)]

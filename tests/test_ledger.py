@@ -142,7 +142,7 @@ def test_an_answer_comes_back_as_it_was(ledger: Ledger) -> None:
     tried(ledger, answer(result), ANSWERED, 0.5)
 
     assert ledger.full_record("c1") == ChunkRecord(ANSWERED, None, None, 2, "req_1", result, "model-1")
-    assert ledger.chunks() == {"c1": ChunkRecord(ANSWERED)}
+    assert ledger.chunks() == {"c1": ChunkRecord(ANSWERED, model="model-1")}
 
 
 def test_a_failure_comes_back_with_its_reason(ledger: Ledger) -> None:
@@ -356,7 +356,7 @@ def test_opening_again_keeps_everything(path: Path) -> None:
 
     for _ in range(2):
         with Ledger.writing(path) as ledger:
-            assert ledger.chunks() == {"c1": ChunkRecord(ANSWERED)}
+            assert ledger.chunks() == {"c1": ChunkRecord(ANSWERED, model="model-1")}
     assert pragma(path, "user_version") == version
 
 
@@ -533,7 +533,7 @@ def test_answers_survive_a_kill_at_any_moment(path: Path) -> None:
 
         with Ledger.writing(path) as ledger:
             known = ledger.chunks()
-            assert all(known[chunk] == ChunkRecord(ANSWERED) for chunk in said)
+            assert all(known[chunk].state is ANSWERED for chunk in said)
             assert all(ledger.full_record(chunk).result == {"summary": chunk * 20} for chunk in said)
             assert ledger.spending().requests >= len(said)
         assert pragma(path, "integrity_check") == "ok"

@@ -341,7 +341,7 @@ def test_the_summary_says_what_happened_and_what_to_do() -> None:
     assert "$0.1200 ($0.0300 for retries)" in shown
     assert "5 (2 retries, 1 chunk recovered)" in shown
     assert "reports/x\n" in shown
-    assert "partial  p.pdf: rate limited; no answer for pages 3-4" in shown
+    assert "partial  p.pdf: no answer for pages 3-4; rate limited" in shown
     assert "failed   broken.pdf: not a PDF" in shown
     assert shown.endswith("docpipe retry x\n")
 
@@ -359,7 +359,7 @@ def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:
 
     lines = shown.splitlines()
     assert len(lines) <= 25
-    assert "  and 4,990 more" in lines
+    assert "  and 4,992 more" in lines
     assert all(sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line) <= 100 for line in lines)
     assert shown.replace("\n", "").isprintable()
 

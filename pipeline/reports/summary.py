@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from bisect import bisect_right
 from itertools import accumulate
@@ -12,7 +13,7 @@ from pipeline.reports.presentation import counted, money, needing_attention, not
 from pipeline.text import printable
 
 COLUMNS = 100
-MAX_NAMED = 10
+MAX_NAMED = 8
 _PATH_COLUMNS = 50
 
 _BOLD, _RED, _YELLOW, _GREEN = "1", "31", "33", "32"
@@ -26,7 +27,12 @@ def render(result: RunResult, report_folder: str, retry_command: str, color: boo
     """
     status = result.run.status
     lines = [_fit(f"{one_line(result.title)}: {status}")]
-    lines += [_styled(_fit(n.text), _YELLOW, color) for n in notices(result) if n.kind != "incomplete"]
+    for notice in notices(result):
+        if notice.kind != "incomplete":
+            lines += [
+                _styled(line, _YELLOW, color)
+                for line in textwrap.wrap(notice.text, COLUMNS, max_lines=3, placeholder="…")
+            ]
     lines[0] = _styled(lines[0], f"{_BOLD};{_STATUS_STYLES.get(status, _RED)}", color)
     lines += ["", *(f"{label:<11} {_fit(text, COLUMNS - 12)}" for label, text in _facts(result))]
     lines.append(f"{'Report':<11} {printable(report_folder)}")
@@ -56,7 +62,7 @@ def _facts(result: RunResult) -> list[tuple[str, str]]:
 
 def _named(document: DocumentResult) -> str:
     missing = f"no answer for pages {ranges(document.missing_pages)}" if document.missing_pages else ""
-    problem = "; ".join(filter(None, (one_line(document.reason or ""), missing)))
+    problem = "; ".join(filter(None, (missing, one_line(document.reason or ""))))
     return _fit(f"  {document.status:<7}  {_fit(printable(document.path), _PATH_COLUMNS)}: {problem}")
 
 
