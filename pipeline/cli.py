@@ -221,8 +221,8 @@ def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, 
     unsent = any(chunk.status is ChunkState.OPEN for document in result.documents for chunk in document.chunks)
     again = _command("run" if unsent else "retry", name, endpoint)
     stream = sys.stderr if to_stderr else sys.stdout
-    folder = _short_path(job.report.folder)
-    click.echo(summary.render(result, folder, again, color=stream.isatty()), err=to_stderr)
+    report = job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")
+    click.echo(summary.render(result, _short_path(report), again, color=stream.isatty()), err=to_stderr)
 
 
 def _short_path(path: Path) -> str:

@@ -87,7 +87,9 @@ def shown() -> Iterator[Bar | Lines]:
         MofNCompleteColumn(),
         TextColumn("chunks"),
         TimeElapsedColumn(),
+        TextColumn("gone,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield Bar(progress)

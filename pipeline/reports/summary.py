@@ -20,10 +20,10 @@ _BOLD, _RED, _YELLOW, _GREEN = "1", "31", "33", "32"
 _STATUS_STYLES = {RunStatus.COMPLETE: _GREEN, RunStatus.INCOMPLETE: _YELLOW}
 
 
-def render(result: RunResult, report_folder: str, retry_command: str, color: bool = False) -> str:
+def render(result: RunResult, report: str, retry_command: str, color: bool = False) -> str:
     """At most 25 lines of at most 100 columns, ending with a newline; ``color`` adds ANSI styles.
 
-    ``report_folder`` and ``retry_command`` are there to be copied, so they are never cut.
+    ``report`` and ``retry_command`` are there to be copied, so they are never cut.
     """
     status = result.run.status
     lines = [_fit(f"{one_line(result.title)}: {status}")]
@@ -35,7 +35,7 @@ def render(result: RunResult, report_folder: str, retry_command: str, color: boo
             ]
     lines[0] = _styled(lines[0], f"{_BOLD};{_STATUS_STYLES.get(status, _RED)}", color)
     lines += ["", *(f"{label:<11} {_fit(text, COLUMNS - 12)}" for label, text in _facts(result))]
-    lines.append(f"{'Report':<11} {printable(report_folder)}")
+    lines.append(f"{'Report':<11} {printable(report)}")
     if attention := needing_attention(result):
         lines += ["", _styled("Not fully read", _BOLD, color), *map(_named, attention[:MAX_NAMED])]
         if len(attention) > MAX_NAMED:
