@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import __version__, endpoints, messages, pdf, reports
+from pipeline import __version__, endpoints, messages, pdf, reports, signals
 from pipeline.chunk_worker import ChunkWorker, Original
 from pipeline.dispatch import Dispatcher, Observer, Rules, Stop
 from pipeline.domain import (
@@ -66,7 +65,7 @@ def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, obser
         KeyboardInterrupt: stopped before anything was sent, or twice; what was recorded stays recorded.
     """
     _check_budget(job)
-    with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, _terminable():
+    with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
         files = _scan(job, ledger, observer)
         ledger.begin_run(run)
@@ -227,7 +226,7 @@ async def _open_and_send(
             sender = _Sender(worker, contents, sources)
             dispatcher = Dispatcher(ledger, _rules(job, run, standing), sender, standing.synthesis, observer)
             observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})
-            with _interruptible(dispatcher, observer):
+            with signals.interruptible(dispatcher, observer):
                 return await dispatcher.send_all(tasks)
 
 
@@ -370,50 +369,6 @@ def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunIn
     documents, by_rules = standing.results(run.id)
     by_rules = by_rules or run.model == RULES_MODEL
     return RunResult(job.name, job.title, run, ledger.spending(run.id), documents, by_rules)
-
-
-# --- signals
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the run as ^C does."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
-    """The first ^C or SIGTERM ends the feeding, the second what is in flight."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in signals]
-
-    def on_signal() -> None:
-        if dispatcher.stop is None:
-            observer.said("stopping: what is in flight is awaited, for it is paid for; once more to give that up too")
-            dispatcher.interrupt()
-        elif task is not None:
-            task.cancel()
-
-    for number in signals:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
 
 
 def _now() -> str:
