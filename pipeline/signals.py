@@ -31,13 +31,16 @@ def interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
     task = asyncio.current_task()
     both = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in both]
+    asked_before = False
 
     def on_signal() -> None:
-        if dispatcher.stop is None:
+        nonlocal asked_before
+        if not asked_before:
             observer.said("stopping: what is in flight is awaited, for it is paid for; once more to give that up too")
             dispatcher.interrupt()
         elif task is not None:
             task.cancel()
+        asked_before = True
 
     for number in both:
         loop.add_signal_handler(number, on_signal)
