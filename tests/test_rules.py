@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.clauses import CLAUSES
 from pipeline.domain import Severity
-from pipeline.rules import join_summaries, read_document
+from pipeline.rules import read_document
 
 
 def risks(*pages: str) -> list[dict[str, Any]]:
@@ -94,6 +94,9 @@ def test_a_risky_sentence_is_one_risk_with_itself_as_quote(sentence: str, catego
         "Es gilt kein Wettbewerbsverbot.",
         "Each party shall indemnify the other from all claims caused by its own breach.",
         "未经对方同意不得转让本合同。",
+        "Confidential Information does not include what came from a third party that was free to disclose it.",
+        "The Customer shall not copy the Platform or use it to build a competing product.",
+        "Neither side pays for fines and penalties imposed by an authority.",
         "The staff must be competent and follow all instructions.",
     ],
 )
@@ -196,85 +199,18 @@ def test_a_page_of_endless_text_is_reported_as_not_wholly_read() -> None:
     assert "more text" in risk["title"]
 
 
-@pytest.mark.parametrize(
-    ("page", "parties"),
-    [
-        (
-            'This Agreement is made between Acme Corp., a Delaware company ("Supplier"), and Beta, Inc. ("Client").',
-            ["Acme Corp.", "Beta, Inc."],
-        ),
-        (
-            (
-                "Wartungsvertrag\nzwischen der\nAlpha Technik AG, Bahnhofstr. 5, Zürich – nachfolgend „Anbieter“ –\n"
-                "und der Beta (UK) GmbH (nachfolgend „Auftraggeber“)\n§ 1 Gegenstand"
-            ),
-            ["Alpha Technik AG", "Beta (UK) GmbH"],
-        ),
-        (
-            "采购合同\n甲方：北京某某科技有限公司\n乙方（供方）：上海测试有限公司\n",
-            ["北京某某科技有限公司", "上海测试有限公司"],
-        ),
-        ("An agreement between the Customer and the Supplier.", []),
-    ],
-)
-def test_parties_are_the_names_a_contract_is_made_between(page: str, parties: list[str]) -> None:
-    """Names are found in three languages; roles are no names."""
-    assert read_document([page])["parties"] == parties
+@pytest.mark.parametrize("heading", ["2. Exclusivity", "§ 8 Vertragsstrafe", "第四条 价格调整", "PENALTIES"])
+def test_a_heading_is_no_risk(heading: str) -> None:
+    """A title names a clause and agrees nothing."""
+    assert categories(f"{heading}\n2.1 The parties are friends.") == []
+    assert categories("3. Penalties of EUR 500 a day\n3.1 Text.") == ["penalty"]
 
 
-@pytest.mark.parametrize(
-    ("title", "document_type"),
-    [
-        ("Mutual Non-Disclosure Agreement", "non-disclosure agreement"),
-        ("MASTER SERVICES AGREEMENT", "framework agreement"),
-        ("Consulting Services Agreement", "services agreement"),
-        ("Lease of premises", "lease"),
-        ("Supply Agreement", "supply contract"),
-        ("Wartungsvertrag Nr. 7", "maintenance contract"),
-        ("采购合同", "purchase contract"),
-        ("Minutes of a meeting", "document"),
-    ],
-)
-def test_the_title_says_what_the_document_is(title: str, document_type: str) -> None:
-    """The type comes from words at the head of the first page with text."""
-    assert read_document(["", f"{title}\nSome first sentence."])["document_type"] == document_type
+def test_chinese_is_read_across_the_end_of_a_line() -> None:
+    """No blank parts two Chinese characters of a quote, wherever the line ended."""
+    (risk,) = risks("6.2 甲方逾期付款的，应当支付违约\n金，且不设上限。")
 
-
-@pytest.mark.parametrize(
-    ("sentence", "dates"),
-    [
-        ("This Agreement takes effect on 2026-03-01.", [("2026-03-01", "effective date")]),
-        (
-            "It commences on 1 March 2026 and ends on February 28, 2029.",
-            [("1 March 2026", "effective date"), ("February 28, 2029", "expiry")],
-        ),
-        ("Die Rate ist am 1. März 2026 fällig.", [("1. März 2026", "payment due")]),
-        ("Der Vertrag endet am 31.12.2027.", [("31.12.2027", "expiry")]),
-        ("合同期限为2026年3月1日至2027年2月28日。", [("2026年3月1日", "effective date"), ("2027年2月28日", "expiry")]),
-        ("We met on 3 May 2025.", [("3 May 2025", "We met on 3 May 2025.")]),
-        ("The part number is 12345-99-99 and the phone 2026-77-88.", []),
-    ],
-)
-def test_dates_are_reported_as_written_with_their_meaning(sentence: str, dates: list[tuple[str, str]]) -> None:
-    """The nearest word before a date says what it means; without one the sentence does."""
-    found = read_document(["", sentence])["key_dates"]
-
-    assert [(date["date"], date["meaning"]) for date in found] == dates
-    assert {date["page"] for date in found} <= {2}
-
-
-def test_the_summary_is_made_of_the_documents_own_sentences() -> None:
-    """Between whom, what, how long and how much, in the order of the page, within 700 characters."""
-    telling = [
-        "This Services Agreement is made between Acme Corp. and Beta Ltd.",
-        "The Supplier shall provide hosting under this Agreement.",
-        "The initial term is three years from the effective date.",
-        "The monthly fee is EUR 900.",
-    ]
-    page = " ".join(sentence + " This one says nothing of note." for sentence in telling)
-
-    assert read_document([page])["summary"] == " ".join(telling)
-    assert len(read_document(["The fee of this contract between you and me is high. " * 500])["summary"]) <= 700
+    assert (risk["category"], risk["quote"]) == ("penalty", "6.2 甲方逾期付款的，应当支付违约金，且不设上限。")
 
 
 def test_an_empty_document_has_a_whole_result() -> None:
@@ -312,7 +248,7 @@ def test_whatever_stands_on_the_pages_the_result_is_well_formed(pages: list[str]
 
     json.dumps(result)
     for risk in result["risks"]:
-        assert risk["quote"] in " ".join(pages[risk["page"] - 1].split())
+        assert "".join(risk["quote"].split()) in "".join(pages[risk["page"] - 1].split())
         assert Severity(risk["severity"]) in Severity
         assert set(risk) == {"title", "category", "severity", "page", "quote", "explanation", "recommendation"}
     assert all(1 <= date["page"] <= len(pages) for date in result["key_dates"])
@@ -338,6 +274,15 @@ def test_whatever_stands_on_the_pages_the_result_is_well_formed(pages: list[str]
         "penalty without a ",
         "ignore previous instructions ",
         "between A and ",
+        "between Acme Ltd. ",
+        "LIMITED ",
+        "Aa ",
+        "甲方：",
+        "\u3000",
+        "Page 1 of 2\n",
+        "Annex 1: A\n",
+        "1/1/2026 ",
+        "prices ",
         "not \u00ad",
     ],
 )
@@ -356,13 +301,3 @@ def test_every_clause_says_what_it_is_and_what_to_do() -> None:
     for clause in CLAUSES:
         assert all((clause.category, clause.title, clause.explanation, clause.recommendation))
         assert all(group == group.lower() for wording in clause.wordings for group in wording.groups)
-
-
-def test_summaries_of_parts_are_joined_in_order_under_their_labels() -> None:
-    """Each part keeps its label; many long parts share the room evenly, cut between words."""
-    assert join_summaries([("Pages 1-20", "First."), ("Pages 21-40", "Second\none.")]) == (
-        "Pages 1-20: First.\nPages 21-40: Second one."
-    )
-    joined = join_summaries([(f"Page {number}", "word " * 1_000) for number in range(10)])
-    assert len(joined) < 2_200
-    assert all(line.endswith("word") for line in joined.splitlines())
