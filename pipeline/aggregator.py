@@ -144,12 +144,13 @@ def _parties(results: _Results) -> tuple[str, ...]:
 
 
 def _key_dates(results: _Results) -> tuple[KeyDate, ...]:
-    dates = (
-        KeyDate(item["date"], item["meaning"], _original_page(item["page"], pages))
-        for pages, result in results
-        for item in result["key_dates"]
-    )
-    return tuple(dict.fromkeys(dates))
+    """In page order; the same date with the same meaning stands once, on the first page that has it."""
+    dates: dict[object, KeyDate] = {}
+    for pages, result in results:
+        for item in result["key_dates"]:
+            page = _original_page(item["page"], pages)
+            dates.setdefault((item["date"], item["meaning"]), KeyDate(item["date"], item["meaning"], page))
+    return tuple(dates.values())
 
 
 def _risks(results: _Results) -> tuple[Risk, ...]:
