@@ -54,7 +54,7 @@ def _folder(job: Job) -> Finding:
     known = {}
     try:
         with Ledger.reading(job.ledger.path) as ledger:
-            known = ledger.files()
+            known = ledger.files(source.folder)
     except PipelineError:
         pass  # said by its own check
     try:
@@ -85,7 +85,7 @@ def _ledger(job: Job) -> Finding:
         return place
     try:
         with Ledger.reading(path) as ledger:
-            runs = ledger.last_run()
+            runs = ledger.last_run(job.name)
         with Lock(path):
             pass
     except PipelineError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pipeline.client import Client, Reply
 from pipeline.domain import Chunk, Exchange, Failure, FailureClass, Outcome, Payload, Split, Synthesis
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
-from pipeline.pdf import PdfError, Source, SourceChangedError
+from pipeline.pdf import PdfError, Source, SourceChangedError, is_changed
 from pipeline.sandbox import Sandbox, SandboxError
 
 
@@ -48,7 +47,6 @@ class ChunkWorker:
         if whole and self._request_bytes(source.size_bytes) <= self.max_request_bytes:
             return Payload(Path(source.path))
         target = self.spool / f"{chunk.id}.pdf"
-        payload = Payload(target, spooled=True)
         try:
             cut = "pipeline.splitter:cut"
             size_bytes: int = await self.sandbox.call(source.size_bytes, cut, source, chunk.pages, target)
@@ -57,23 +55,24 @@ class ChunkWorker:
         except SourceChangedError:
             return failures.not_this_run(_CHANGED)
         except OSError as error:
+            target.unlink(missing_ok=True)  # what a full disk cut short
             return failures.not_this_run(f"{chunk.pages.label} could not be read or spooled: {error.strerror}")
         too_large = self._too_large(chunk, self._request_bytes(size_bytes))
         if too_large:
-            _delete(payload)
-        return too_large or payload
+            target.unlink(missing_ok=True)
+        return too_large or Payload(target, size_bytes)
 
     async def send_chunk(self, chunk: Chunk, original: Original, payload: Payload, by_schema: bool) -> Outcome:
         """One attempt for one chunk. Whatever goes wrong is a value; a spooled payload is deleted."""
         body = self._body(chunk, original, by_schema)
         try:
-            if payload.spooled:
+            if payload.spooled_bytes:
                 return await self._send(body, messages.RESULT_SCHEMA, payload)
             # The original may be replaced at any time: it must be the one that was hashed before and after.
-            if _changed(original.source):
+            if is_changed(original.source):
                 return failures.not_this_run(_CHANGED)
             outcome = await self._send(body, messages.RESULT_SCHEMA, payload)
-            if _changed(original.source):
+            if is_changed(original.source):
                 # Which bytes were read is unknown, but what it cost is not.
                 return replace(failures.not_this_run(_CHANGED), exchange=outcome.exchange)
             return outcome
@@ -112,13 +111,8 @@ _CHANGED = "the file changed while the run was under way; the next run reads it 
 
 
 def _delete(payload: Payload) -> None:
-    if payload.spooled and payload.path:
+    if payload.spooled_bytes and payload.path:
         payload.path.unlink(missing_ok=True)
-
-
-def _changed(source: Source) -> bool:
-    stat = os.stat(source.path)  # noqa: PTH116 - follows links as opening does
-    return (stat.st_size, stat.st_mtime_ns) != (source.size_bytes, source.mtime_ns)
 
 
 def received(reply: Reply) -> tuple[Message, Exchange] | Failure:

@@ -5,9 +5,11 @@ Modules that load slowly are imported by the command that needs them, so that ``
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +166,11 @@ def serve(
 
 def end() -> int:
     """Run the command line; the one place where errors become exit codes."""
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name in Chinese on a terminal of Latin letters
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = main.main(prog_name="docpipe", standalone_mode=False)
     except click.ClickException as error:  # wrong usage
@@ -194,9 +201,10 @@ def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, 
         key = endpoints.key_of(job.endpoint, os.environ)
         with progress.shown() as observer:
             result = run.run_job(job, key, run.Options(failed_only, limit), sandbox, observer)
-    if as_json:
-        _print_json(json_report.totals(result))
-    _show_summary(job, name, endpoint, result, to_stderr=as_json)
+    with suppress(OSError):  # a reader that has gone away changes nothing about how the run ended
+        if as_json:
+            _print_json(json_report.totals(result))
+        _show_summary(job, name, endpoint, result, to_stderr=as_json)
     return result.run.exit_code
 
 

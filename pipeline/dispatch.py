@@ -7,6 +7,7 @@ answer that was recorded and at most what was in flight.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from pipeline.prices import PriceList
 from pipeline.workers import Feed, Finished, Pool, Wake
 
 _REFUSED_REQUESTS_IN_A_ROW = 3
+_GIVEN_UP_IN_A_ROW = 8  # or as many as are in flight, if that is more
+_SPOOLED_AHEAD_BYTES = 200_000_000
 
 
 class Sender(Protocol):
@@ -50,7 +53,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a run sends. ``schema_first``: ask by schema until the endpoint refuses it (``output = "auto"``)."""
+    """How a run sends. ``learns_output``: asks in words once the endpoint has refused a schema."""
 
     run: str
     concurrency: int
@@ -121,8 +124,9 @@ class Dispatcher:
         self._feed: Feed[_Item] = Feed(iter(()), rules.concurrency)
         self._left: Counter[str] = Counter()
         self._spent_usd = self._reserved_usd = 0.0
+        self._in_flight = 0
         self._answers = self._given_up_in_a_row = self._refused_in_a_row = 0
-        self._only_transient = True
+        self._news: list[tuple[Task, Outcome | Split, ChunkState, float | None]] = []
         self._bug: Exception | None = None
         self.stop: Stop | None = None
 
@@ -146,17 +150,20 @@ class Dispatcher:
                 await self._wake.wait(self._wait_s())
                 self._turn()
         finally:
+            self._feed.stop()
             await self._preparing.abort()
             await self._sending.abort()
+            self._turn()  # what came in at the last moment
         if self._bug is not None:
             raise self._bug
-        if self.stop is None and self._answers == 0 and self._given_up_in_a_row and self._only_transient:
+        if self.stop is None and self._answers == 0 and self._given_up_in_a_row:
             self.stop = Stop(ExitCode.API_DOWN, "the API gave no answer to the end; the next run tries again")
         return self.stop
 
     def _turn(self) -> None:
         """Settle what finished and begin what may begin, in one transaction."""
         begun: list[_Item] = []
+        self._news.clear()
         with self._ledger.transaction():
             for sent in self._sending.collect():
                 self._settle_sent(sent)
@@ -166,27 +173,37 @@ class Dispatcher:
                 begun.append(self._begin(item))
         for item in begun:  # on record before it leaves
             self._sending.start(item)
+        for task, outcome, state, again_in_s in self._news:  # a slow terminal must not hold the ledger
+            self._observer.settled(task, outcome, state, again_in_s)
         while self._has_room() and (item := self._feed.take(time.monotonic())):
             self._preparing.start(item)
 
     def _has_room(self) -> bool:
-        return self._preparing.free > len(self._ready)
+        spooled_bytes = sum(item.payload.spooled_bytes for item in self._ready if item.payload)
+        return self._preparing.free > len(self._ready) and spooled_bytes < _SPOOLED_AHEAD_BYTES
 
     def _next_ready(self) -> _Item | None:
         """The next item to send, if one may begin now."""
         if self._feed.stopped or not self._ready or time.monotonic() < self._gate_s():
             return None
-        item = self._ready[0]
-        if self._rules.max_usd is not None:
-            cost_usd = self._estimated_usd(item.task)
-            if self._spent_usd + self._reserved_usd + cost_usd > self._rules.max_usd:
-                reason = f"the budget of ${self._rules.max_usd:g} is used up; the next run goes on"
-                self._end(Stop(ExitCode.BUDGET, reason))
-                return None
-            self._reserved_usd += cost_usd
-            item = replace(item, reserved_usd=cost_usd)
-        self._ready.popleft()
-        return item
+        cost_usd = self._estimated_usd(self._ready[0].task)
+        if self._is_over_budget(cost_usd):
+            if not self._in_flight:
+                left = f"${self._rules.max_usd:g} with ${self._spent_usd:.4f} spent"
+                reason = f"the budget does not cover the next request (about ${cost_usd:.4f}; {left})"
+                self._end(Stop(ExitCode.BUDGET, f"{reason}; a run with a new budget goes on"))
+            return None
+        self._reserved_usd += cost_usd
+        return replace(self._ready.popleft(), reserved_usd=cost_usd)
+
+    def _is_over_budget(self, cost_usd: float) -> bool:
+        """Whether a request may not begin now; what is in flight may yet turn out cheaper than was reserved."""
+        limit_usd = self._rules.max_usd
+        return limit_usd is not None and self._spent_usd + self._reserved_usd + cost_usd > limit_usd
+
+    def _waits_for_money(self) -> bool:
+        """Whether only a result in flight can make room in the budget; with none the next turn ends the run."""
+        return bool(self._in_flight) and self._is_over_budget(self._estimated_usd(self._ready[0].task))
 
     def _gate_s(self) -> float:
         """Nothing may begin before this time, whoever waits."""
@@ -195,6 +212,7 @@ class Dispatcher:
     def _begin(self, item: _Item) -> _Item:
         now_s = time.monotonic()
         self._pacer.took(now_s)
+        self._in_flight += 1
         attempt = self._ledger.begin(_new(item.task), self._rules.run, _now())
         since_s = item.since_s or now_s
         return replace(item, attempt=attempt, tries=item.tries + 1, since_s=since_s, by_schema=self._by_schema)
@@ -202,7 +220,7 @@ class Dispatcher:
     def _wait_s(self) -> float | None:
         """How long until something can begin; None while only a result can change that."""
         times = []
-        if self._ready and self._sending.free and not self._feed.stopped:
+        if self._ready and self._sending.free and not self._feed.stopped and not self._waits_for_money():
             times.append(self._gate_s())
         if self._has_room() and (due_s := self._feed.due_s()) is not None:
             times.append(due_s)
@@ -223,11 +241,12 @@ class Dispatcher:
             case outcome:
                 state, again_in_s = self._judged(done.item, outcome)
                 self._ledger.record_unsent(_new(done.item.task), outcome, state)
-                self._observer.settled(done.item.task, outcome, state, again_in_s)
+                self._news.append((done.item.task, outcome, state, again_in_s))
 
     def _settle_sent(self, done: Finished[_Item, Outcome]) -> None:
         item, outcome = done.item, done.result
         self._reserved_usd -= item.reserved_usd
+        self._in_flight -= 1
         if outcome is None:
             self._stop_for_bug(done.bug)
             return
@@ -238,7 +257,7 @@ class Dispatcher:
         self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)
         if state is ChunkState.ANSWERED and isinstance(item.task, Chunk):
             self._chunk_answered(item.task)  # after the answer is on record: the synthesis reads it there
-        self._observer.settled(item.task, outcome, state, again_in_s)
+        self._news.append((item.task, outcome, state, again_in_s))
 
     def _judged(self, item: _Item, outcome: Outcome | Split) -> tuple[ChunkState, float | None]:
         """The chunk's state from now on, and when it is tried again in this run."""
@@ -277,7 +296,6 @@ class Dispatcher:
 
     def _failed(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
         """The chunk's state after a failure, and when it is tried again in this run."""
-        self._only_transient = self._only_transient and failure.kind is FailureClass.TRANSIENT
         if self._is_about_output(item, failure):
             return ChunkState.OPEN, self._ask_in_words(item, failure)
         if failure.kind is FailureClass.ACCOUNT:
@@ -322,9 +340,11 @@ class Dispatcher:
         return self._rules.retry.wait_s(item.tries, time.monotonic() - item.since_s, failure)
 
     def _given_up(self, item: _Item, failure: Failure) -> None:
-        if failure.kind is FailureClass.TRANSIENT and item.tries:
+        # An answer that does not fit, or a file that changed, says nothing about the endpoint.
+        no_answer = failure.exchange.status != 200 and item.tries and failure.retry_after_s != math.inf
+        if failure.kind is FailureClass.TRANSIENT and no_answer:
             self._given_up_in_a_row += 1
-            if self._answers == 0 and self._given_up_in_a_row >= self._rules.concurrency:
+            if self._given_up_in_a_row >= max(self._rules.concurrency, _GIVEN_UP_IN_A_ROW):
                 self._end(Stop(ExitCode.API_DOWN, f"the API gives no answer: {failure.reason}"))
         if failure.kind is FailureClass.OURS:
             self._refused_in_a_row += 1
@@ -337,7 +357,10 @@ class Dispatcher:
         self._wake.set()
 
     def _estimated_usd(self, task: Task) -> float:
-        usage = planner.estimate([task] if isinstance(task, Chunk) else []).usage
+        if isinstance(task, Chunk):
+            usage = planner.estimate([task]).usage
+        else:
+            usage = planner.estimate_text(sum(len(text) for _, text in task.summaries))
         return self._rules.prices.cost_usd(self._rules.model, usage) or 0.0
 
 

@@ -208,11 +208,11 @@ class Split:
 class Payload:
     """The file that a request carries in base64; ``path`` is None for one of text alone.
 
-    ``spooled``: a copy of our own, deleted once it was sent.
+    ``spooled_bytes``: the size of a copy of our own, deleted once it was sent; 0 for the original.
     """
 
     path: Path | None
-    spooled: bool = False
+    spooled_bytes: int = 0
 
 
 Outcome = Answer | Failure

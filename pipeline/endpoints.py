@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from pipeline import messages
 from pipeline.client import Client
 from pipeline.errors import SettingsError
 from pipeline.job import Endpoint
-from pipeline.sandbox import Sandbox
+from pipeline.sandbox import Sandbox, SandboxError
 
 
 def key_of(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
@@ -31,22 +32,35 @@ def key_of(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
 
 
 def connect(endpoint: Endpoint, key: str | None, concurrency: int, sandbox: Sandbox) -> Client:
-    """A client for the endpoint; the offline one answers in the worker processes of ``sandbox``."""
+    """A client for the endpoint; the offline one answers in the worker processes of ``sandbox``.
+
+    Raises:
+        SettingsError: a proxy or certificate that the environment names cannot be used.
+    """
 
     async def answer_here(
         method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
-        answer: tuple[int, Mapping[str, str], bytes] = await sandbox.call(
-            len(body), "pipeline.offline:answer", method, path, dict(headers), body
-        )
+        call = sandbox.call(len(body), "pipeline.offline:answer", method, path, dict(headers), body)
+        try:
+            answer: tuple[int, Mapping[str, str], bytes] = await call
+        except (SandboxError, InterruptedError) as error:
+            # In the words that the API has for a PDF it stumbles over.
+            message = json.dumps({"type": "error", "error": {"type": "api_error", "message": f"offline: {error}"}})
+            return 500, {"content-type": "application/json"}, message.encode()
         return answer
 
     is_offline = endpoint.use == "offline"
-    return Client(
-        endpoint.base_url,
-        messages.headers(endpoint, "offline" if is_offline else key),
-        secret=key,
-        timeout_s=endpoint.timeout_seconds,
-        concurrency=concurrency,
-        handler=answer_here if is_offline else None,
-    )
+    try:
+        return Client(
+            endpoint.base_url,
+            messages.headers(endpoint, "offline" if is_offline else key),
+            secret=key,
+            timeout_s=endpoint.timeout_seconds,
+            concurrency=concurrency,
+            handler=answer_here if is_offline else None,
+        )
+    except (ImportError, ValueError, OSError) as error:  # proxies and certificates that the environment names
+        raise SettingsError(
+            f"no client can be made for {endpoint.base_url}: {error}; look at the variables *_PROXY, SSL_CERT_FILE"
+        ) from None

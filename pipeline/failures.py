@@ -106,6 +106,8 @@ def _classified(status: int, error: ApiError) -> FailureClass:
         for pattern, kind in _CLASS_OF_WORDING:
             if re.search(pattern, error.message, re.IGNORECASE):
                 return kind
+    if status in (403, 404) and not error.type:
+        return FailureClass.OURS  # not the API's word: a firewall that dislikes one body, a wrong address
     if status in _CLASS_OF_STATUS:
         return _CLASS_OF_STATUS[status]
     # 2xx and 3xx are no errors of the API: something in between answered.
@@ -150,7 +152,7 @@ class RetryPolicy:
             return None
         state = tenacity.RetryCallState(retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={})
         state.attempt_number = attempt
-        state.outcome_timestamp = state.start_time + elapsed_s
+        state.start_time, state.outcome_timestamp = 0.0, elapsed_s
         # Full jitter, so that chunks that failed together do not come back together; above the server's
         # own wait when it named one, which is a floor.
         jitter = tenacity.wait_random_exponential(multiplier=self.first_wait_s, max=self.max_wait_s)

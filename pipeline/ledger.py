@@ -38,18 +38,21 @@ from pipeline.domain import (
 from pipeline.errors import LedgerError, LockedError
 from pipeline.text import printable
 
+_PATIENCE_S = 60.0  # with another program that holds the file, such as a backup
 _APPLICATION_ID = 0x646F6370  # "docp"
 
 # Each runs once, in order, in one transaction together with the version it leads to. Never change one
 # that was released: add another.
 _MIGRATIONS = (
     """
-    CREATE TABLE files (            -- what the scanner saw last; paths as bytes: not every name is UTF-8
-        path BLOB PRIMARY KEY,
+    CREATE TABLE files (            -- what the scanner saw last; names as bytes: not every one is UTF-8
+        folder BLOB NOT NULL,       -- the source folder; jobs may share a ledger
+        path BLOB NOT NULL,         -- relative to it
         size_bytes INTEGER NOT NULL,
         mtime_ns INTEGER NOT NULL,
         sha256 TEXT,                -- NULL: could not be read, and problem says why
-        problem TEXT
+        problem TEXT,
+        PRIMARY KEY (folder, path)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE contents (         -- what distinct bytes turned out to be
         sha256 TEXT PRIMARY KEY,
@@ -61,6 +64,7 @@ _MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE runs (
         id TEXT PRIMARY KEY,
+        job TEXT NOT NULL,
         started_at TEXT NOT NULL,
         finished_at TEXT,           -- NULL: running, or killed
         status TEXT NOT NULL,
@@ -70,7 +74,7 @@ _MIGRATIONS = (
         version TEXT NOT NULL,
         fingerprint TEXT NOT NULL,  -- of its requests
         stopped_because TEXT
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;                       -- in the order of their rowids: a clock may jump
     CREATE TABLE chunks (           -- chunks of pages, and syntheses (first_page and last_page NULL)
         id TEXT PRIMARY KEY,
         content TEXT NOT NULL,
@@ -215,30 +219,34 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is written together and is on disk when the block ends, or not at all."""
-        self._database.execute("BEGIN IMMEDIATE")
         try:
+            self._database.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+            self._database.execute("COMMIT")
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
 
     # --- files and contents
 
-    def files(self) -> dict[str, SourceFile]:
-        """What the last scan saw, by path."""
-        rows = self._database.execute("SELECT path, size_bytes, mtime_ns, sha256, problem FROM files")
+    def files(self, folder: Path) -> dict[str, SourceFile]:
+        """What the last scan of a folder saw, by path."""
+        rows = self._database.execute(
+            "SELECT path, size_bytes, mtime_ns, sha256, problem FROM files WHERE folder = ? ORDER BY path",
+            (os.fsencode(folder),),
+        )
         return {
             path: SourceFile(path, size_bytes, mtime_ns, sha256, problem)
             for path, size_bytes, mtime_ns, sha256, problem in ((os.fsdecode(row[0]), *row[1:]) for row in rows)
         }
 
-    def record_scan(self, files: Iterable[SourceFile]) -> None:
+    def record_scan(self, folder: Path, files: Iterable[SourceFile]) -> None:
         """These files, and no others, are in the folder now."""
-        rows = [(os.fsencode(f.path), f.size_bytes, f.mtime_ns, f.sha256, f.problem) for f in files]
+        name = os.fsencode(folder)
+        rows = [(name, os.fsencode(f.path), f.size_bytes, f.mtime_ns, f.sha256, f.problem) for f in files]
         with self.transaction():
-            self._database.execute("DELETE FROM files")
-            self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows)
+            self._database.execute("DELETE FROM files WHERE folder = ?", (name,))
+            self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def contents(self, reader: str) -> dict[str, Content]:
         """The contents that were opened before, and those that this ``reader`` could not open."""
@@ -248,12 +256,12 @@ class Ledger:
         )
         return {row[0]: Content(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows}
 
-    def record_content(self, content: Content, reader: str) -> None:
+    def record_contents(self, contents: Iterable[Content], reader: str) -> None:
         """What bytes turned out to be."""
         with self.transaction():
-            self._database.execute(
+            self._database.executemany(
                 "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)",
-                (content.sha256, content.size_bytes, content.pages, content.encrypted, content.problem, reader),
+                [(c.sha256, c.size_bytes, c.pages, c.encrypted, c.problem, reader) for c in contents],
             )
 
     # --- chunks
@@ -355,20 +363,22 @@ class Ledger:
         self._database.execute(
             """
             UPDATE chunks SET state = ?, failure = ?, reason = ?
-            WHERE id = ? AND state != 'answered' AND NOT (? AND state = 'failed' AND failure != 'transient')
+            WHERE id = ? AND NOT (? AND state = 'failed' AND failure != 'transient')
+                AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.chunk = chunks.id AND a.model IS NOT ?)
             """,
-            (state.value, failure and failure.value, reason, chunk, passing),
+            (state.value, failure and failure.value, reason, chunk, passing, RULES_MODEL),
         )
 
     # --- runs and money
 
-    def begin_run(self, run: RunInfo) -> None:
-        """A run begins; its end is not known."""
+    def begin_run(self, job: str, run: RunInfo) -> None:
+        """A run of a job begins; its end is not known."""
         with self.transaction():
             self._database.execute(
-                "INSERT INTO runs VALUES (?, ?, NULL, ?, NULL, ?, ?, ?, ?, NULL)",
+                "INSERT INTO runs VALUES (?, ?, ?, NULL, ?, NULL, ?, ?, ?, ?, NULL)",
                 (
                     run.id,
+                    job,
                     run.started_at,
                     RunStatus.RUNNING.value,
                     run.endpoint,
@@ -388,13 +398,14 @@ class Ledger:
                 (run.finished_at, run.status.value, run.exit_code, run.model, run.stopped_because, run.id),
             )
 
-    def last_run(self) -> RunInfo | None:
-        """The run that began last; ``finished_at`` is "" while it runs, or when it was killed."""
+    def last_run(self, job: str) -> RunInfo | None:
+        """The run of a job that began last; ``finished_at`` is "" while it runs, or when it was killed."""
         row = self._database.execute(
             """
             SELECT id, started_at, coalesce(finished_at, ''), status, coalesce(exit_code, -1), endpoint, model, version,
-                fingerprint, stopped_because FROM runs ORDER BY started_at DESC, id DESC LIMIT 1
-            """
+                fingerprint, stopped_because FROM runs WHERE job = ? ORDER BY rowid DESC LIMIT 1
+            """,
+            (job,),
         ).fetchone()
         if row is None:
             return None
@@ -448,18 +459,13 @@ class Ledger:
         return Spending(row[0], row[1], row[2], Usage(*row[3:7]), row[7], row[8])
 
     def cut_off_attempts(self) -> int:
-        """Requests that were in flight when a process ended: they may have been billed without an answer."""
-        row = self._database.execute(
-            """
-            SELECT count(*) FROM attempts t JOIN runs r ON r.id = t.run
-            WHERE t.ended_at IS NULL AND r.finished_at IS NULL
-            """
-        ).fetchone()
+        """Requests without an end: in flight now, or cut off, and then perhaps billed without an answer."""
+        row = self._database.execute("SELECT count(*) FROM attempts WHERE ended_at IS NULL").fetchone()
         return int(row[0])
 
 
-# Without a count of tokens only an answer (status 200) can have cost something.
-_MAY_BE_BILLED = "(t.outcome = 'answered' OR t.status = 200 OR t.input_tokens IS NOT NULL)"
+# Without a count of tokens only an answer (status 200) can have cost something, or what was cut off.
+_MAY_BE_BILLED = "(t.ended_at IS NULL OR t.status = 200 OR t.input_tokens IS NOT NULL)"
 
 
 def _json(result: Mapping[str, Any]) -> str:
@@ -473,7 +479,7 @@ def _connected(path: Path | None, mode: str) -> Iterator[sqlite3.Connection]:
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         uri = f"{path.resolve().as_uri()}?mode={mode}"
-        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE_S)
     try:
         yield database
     finally:

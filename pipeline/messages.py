@@ -29,6 +29,7 @@ def _record(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
+_MOST_TOKENS = 10**9  # of one request
 _MANY_PAGES = 9_999_999
 
 _TEXT: Schema = {"type": "string"}
@@ -262,7 +263,7 @@ def _error_of(value: Mapping[str, Any]) -> ApiError:
     return ApiError(
         _text(error.get("type")) or "",
         message if isinstance(message, str) else json.dumps(message),
-        code if isinstance(code, str) else "",
+        _text(code) or "",
         _text(value.get("request_id")),
     )
 
@@ -287,7 +288,8 @@ def _plain(body: bytes) -> str:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """A name or an id, in bounds and in characters that UTF-8 can carry."""
+    return shortened(value, 200) if isinstance(value, str) and value else None
 
 
 def _refusal(details: object) -> str | None:
@@ -303,7 +305,12 @@ _USAGE_KEYS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cach
 def _usage(value: object) -> Usage | None:
     if not isinstance(value, dict) or not any(isinstance(value.get(key), int) for key in _USAGE_KEYS):
         return None
-    return Usage(*(max(0, value[key]) if isinstance(value.get(key), int) else 0 for key in _USAGE_KEYS))
+    return Usage(*(_count(value.get(key)) for key in _USAGE_KEYS))
+
+
+def _count(value: object) -> int:
+    """A number of tokens; nonsense counts as none."""
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0
 
 
 def server_sent_events(body: bytes) -> Iterator[tuple[str, str]]:
@@ -370,7 +377,7 @@ class _Stream:
             self.open_blocks.add(index)
             block = event.get("content_block")
             if isinstance(block, dict) and block.get("type") == "text":
-                self.texts[index] = _text(block.get("text")) or ""
+                self.texts[index] = block["text"] if isinstance(block.get("text"), str) else ""
         elif kind == "content_block_delta" and isinstance(index, int) and isinstance(delta, dict):
             if delta.get("type") == "text_delta" and isinstance(delta.get("text"), str):
                 self.texts[index] = self.texts.get(index, "") + delta["text"]

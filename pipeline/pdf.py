@@ -5,6 +5,7 @@ The main process never loads the library that parses: a hostile file has nothing
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -38,6 +39,15 @@ class Source:
     path: str
     size_bytes: int
     mtime_ns: int
+
+
+def is_changed(source: Source) -> bool:
+    """Whether the file is gone, or no longer the one that the scanner saw."""
+    try:
+        facts = os.stat(source.path)  # noqa: PTH116 - follows links as opening does
+    except OSError:
+        return True
+    return (facts.st_size, facts.st_mtime_ns) != (source.size_bytes, source.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

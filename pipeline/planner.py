@@ -13,6 +13,7 @@ from pipeline.messages import chunk_id
 # image of the page comes on top.
 _INPUT_TOKENS_PER_PAGE = 3_500
 _INPUT_TOKENS_PER_REQUEST = 900  # prompt and schema
+_CHARACTERS_PER_TOKEN = 3
 _OUTPUT_TOKENS_PER_REQUEST = 800
 _OUTPUT_TOKENS_PER_PAGE = 150
 
@@ -126,6 +127,11 @@ def estimate(chunks: list[Chunk]) -> Estimate:
             output_tokens=len(chunks) * _OUTPUT_TOKENS_PER_REQUEST + pages * _OUTPUT_TOKENS_PER_PAGE,
         ),
     )
+
+
+def estimate_text(characters: int) -> Usage:
+    """An estimate for a request of text alone."""
+    return Usage(_INPUT_TOKENS_PER_REQUEST + characters // _CHARACTERS_PER_TOKEN, _OUTPUT_TOKENS_PER_REQUEST)
 
 
 class Why(StrEnum):

@@ -71,8 +71,9 @@ class Bar:
             self._progress.advance(self._bar)
 
     def said(self, line: str) -> None:
-        """A line above the bar."""
-        self._progress.console.print(escape(printable(line)), highlight=False)
+        """A line above the bar; a terminal that has gone away is no reason to end the run."""
+        with suppress(OSError):
+            self._progress.console.print(escape(printable(line)), highlight=False)
 
 
 @contextmanager
@@ -114,4 +115,5 @@ def _told(
         return f"{what}: halved ({outcome.reason})"
     if again_in_s is not None:
         return f"{what}: {outcome.reason}; again in {again_in_s:.1f} s"
-    return f"{what}: failed: {outcome.reason}"
+    verdict = "not answered" if state is ChunkState.OPEN else "failed"
+    return f"{what}: {verdict}: {outcome.reason}"

@@ -65,10 +65,11 @@ def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, obser
         KeyboardInterrupt: stopped before anything was sent, or twice; what was recorded stays recorded.
     """
     _check_budget(job)
+    _check_report_folder(job)
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
         files = _scan(job, ledger, observer)
-        ledger.begin_run(run)
+        ledger.begin_run(job.name, run)
         with _ending(run, ledger):
             stop = asyncio.run(_open_and_send(job, key, options, sandbox, observer, ledger, files, run.id))
             sandbox.stop()
@@ -84,6 +85,7 @@ def report_job(job: Job) -> RunResult | None:
     Raises:
         PipelineError: see ``errors``; a run that is under way writes its own report.
     """
+    _check_report_folder(job)
     with Lock(job.ledger.path), Ledger.reading(job.ledger.path) as ledger:
         result = _last_result(job, ledger)
         if result is not None:
@@ -120,7 +122,7 @@ def status_job(job: Job) -> Status:
 def plan_job(job: Job, observer: Observer) -> tuple[PlannedDocument, ...]:
     """What a run would do now, document by document. Sends and writes nothing."""
     with Ledger.reading(job.ledger.path) as ledger:
-        before = ledger.files()
+        before = ledger.files(job.source.folder)
         files = _found(job, before, observer)
         contents = asyncio.run(_open_for_plan(job, ledger, files))
         return tuple(Standing(job, ledger, files, contents).plan(before, _prices(job)))
@@ -130,10 +132,10 @@ def plan_job(job: Job, observer: Observer) -> tuple[PlannedDocument, ...]:
 
 
 def _scan(job: Job, ledger: Ledger, observer: Observer) -> Sequence[SourceFile]:
-    before = ledger.files()
+    before = ledger.files(job.source.folder)
     files = _found(job, before, observer)
     if {file.path: file for file in files} != before:
-        ledger.record_scan(files)
+        ledger.record_scan(job.source.folder, files)
     return files
 
 
@@ -145,7 +147,10 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
     if not found.files:
         nothing = f"no file in {source.folder} matches {', '.join(source.include)}"
         if before:
-            raise SettingsError(f"{nothing}, and there were {len(before)} at the last run: is a share not mounted?")
+            raise SettingsError(
+                f"{nothing}, and there were {len(before)} at the last run: is a share not mounted?"
+                " (A folder that is empty on purpose needs no run.)"
+            )
         observer.said(nothing)
     return found.files
 
@@ -156,16 +161,16 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
 async def _open_for_plan(job: Job, ledger: Ledger, files: Sequence[SourceFile]) -> Mapping[str, Content]:
     contents = ledger.contents(pdf.READER)
     with Sandbox() as sandbox:
-        async for content in _opened(_sources(job, files), contents, sandbox):
-            contents[content.sha256] = content
+        async for opened in _opened(_sources(job, files), contents, sandbox):
+            contents.update({content.sha256: content for content in opened})
     return contents
 
 
 async def _opened(
-    sources: Mapping[str, Source], known: Mapping[str, Content], sandbox: Sandbox
-) -> AsyncIterator[Content]:
+    sources: _Sources, known: Mapping[str, Content], sandbox: Sandbox
+) -> AsyncIterator[Sequence[Content]]:
     """Open what is not known, a few files at a time; a file that changed meanwhile is left to the next run."""
-    waiting = iter([(sha256, source) for sha256, source in sources.items() if sha256 not in known])
+    waiting = iter([(sha256, places[0]) for sha256, places in sources.items() if sha256 not in known])
     running: set[asyncio.Task[Content | None]] = set()
     while True:
         free = 2 * sandbox.processes - len(running)  # one in work and one ready for each process
@@ -173,9 +178,7 @@ async def _opened(
         if not running:
             return
         done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if content := task.result():
-                yield content
+        yield [content for task in done if (content := task.result())]
 
 
 async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content | None:
@@ -188,10 +191,17 @@ async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content |
     return Content(sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem)
 
 
-def _sources(job: Job, files: Sequence[SourceFile]) -> dict[str, Source]:
-    """Where each content lies; of twins, the last."""
-    folder = job.source.folder
-    return {f.sha256: Source(str(folder / f.path), f.size_bytes, f.mtime_ns) for f in files if f.sha256}
+_Sources = Mapping[str, Sequence[Source]]
+
+
+def _sources(job: Job, files: Sequence[SourceFile]) -> _Sources:
+    """Where each content lies: in as many places as it has twins."""
+    sources: dict[str, list[Source]] = {}
+    for file in files:
+        if file.sha256:
+            place = Source(str(job.source.folder / file.path), file.size_bytes, file.mtime_ns)
+            sources.setdefault(file.sha256, []).append(place)
+    return sources
 
 
 # --- send
@@ -210,9 +220,9 @@ async def _open_and_send(
     sources = _sources(job, files)
     contents = ledger.contents(pdf.READER)
     known = {sha256: c for sha256, c in contents.items() if c.pages is not None or not options.failed_only}
-    async for content in _opened(sources, known, sandbox):
-        ledger.record_content(content, pdf.READER)
-        contents[content.sha256] = content
+    async for opened in _opened(sources, known, sandbox):
+        ledger.record_contents(opened, pdf.READER)
+        contents.update({content.sha256: content for content in opened})
     standing = Standing(job, ledger, files, contents)
     due = itertools.islice(standing.due(options.failed_only), options.limit)
     tasks = [task for document in due for task in document]
@@ -236,7 +246,7 @@ class _Sender:
 
     worker: ChunkWorker
     contents: Mapping[str, Content]
-    sources: Mapping[str, Source]
+    sources: _Sources
 
     async def prepare(self, task: Task) -> Payload | Failure | Split:
         if isinstance(task, Chunk):
@@ -250,7 +260,9 @@ class _Sender:
 
     def _original(self, chunk: Chunk) -> Original:
         content = self.contents[chunk.content]
-        return Original(self.sources[chunk.content], content.pages or 0, content.encrypted)
+        places = self.sources[chunk.content]
+        source = next((place for place in places if not pdf.is_changed(place)), places[0])
+        return Original(source, content.pages or 0, content.encrypted)
 
 
 def _rules(job: Job, run: str, standing: Standing) -> Rules:
@@ -274,7 +286,10 @@ def _spool(ledger: Path) -> Iterator[Path]:
     """A folder for cut chunks beside the ledger, under whose lock nobody else uses it."""
     folder = ledger.with_name(ledger.name + ".spool")
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-    folder.mkdir(mode=0o700)  # parts of documents
+    try:
+        folder.mkdir(mode=0o700)  # parts of documents
+    except OSError as error:
+        raise SettingsError(f"the folder for cut chunks cannot be made: {error}; remove what stands there") from None
     try:
         yield folder
     finally:
@@ -287,6 +302,13 @@ def _check_budget(job: Job) -> None:
             f"[budget] max_usd cannot be held: the price of {job.endpoint.model} is unknown; "
             "set [prices] input and output"
         )
+
+
+def _check_report_folder(job: Job) -> None:
+    """Two jobs in one folder would take each other's pages away."""
+    owner = reports.owner(job.report.folder)
+    if owner not in (None, job.name):
+        raise SettingsError(f"{job.report.folder} holds the report of the job {owner}; set [report] folder to another")
 
 
 def _prices(job: Job) -> PriceList:
@@ -330,10 +352,10 @@ def _new_run(job: Job) -> RunInfo:
 
 
 def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
-    run = ledger.last_run()
+    run = ledger.last_run(job.name)
     if run is None:
         return None
-    files = sorted(ledger.files().values(), key=lambda file: file.path)
+    files = sorted(ledger.files(job.source.folder).values(), key=lambda file: file.path)
     result = _assembled(job, ledger, files, run)
     if run.status is RunStatus.COMPLETE and not _is_whole(result):
         # The settings or the books are others than when it ended: it must not look complete.

@@ -7,6 +7,7 @@ over. The processes are reused, so that an ordinary file pays for one message ea
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import resource
 import signal
 import threading
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from types import TracebackType
@@ -43,7 +45,11 @@ class Sandbox:
     def __init__(self, processes: int | None = None) -> None:
         self.processes = min(processes or _processors(), _processors())
         self._starting: threading.Thread | None = None
-        self._pool = ProcessPool(
+        self._stopped = False
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
             max_workers=self.processes,
             initializer=_limit_this_process,
             initargs=[_MEMORY_BYTES],
@@ -57,21 +63,39 @@ class Sandbox:
 
         Raises:
             SandboxError: no result, with the reason.
+            InterruptedError: the worker was ended from outside.
             Exception: what the function itself raised.
         """
         timeout_s = _TIMEOUT_S + _TIMEOUT_S_PER_MB * size_bytes / 1e6
-        # The limit of pebble starts when a worker takes the call, not while the call waits for one.
-        future = self._pool.schedule(_call, args=[function, *args], timeout=timeout_s)
-        try:
-            return await asyncio.wrap_future(future)
-        except FutureTimeoutError:
-            raise SandboxError(f"reading it took more than {timeout_s:.0f} s") from None
-        except ProcessExpired as error:
-            raise SandboxError(f"reading it crashed the PDF reader (exit code {error.exitcode})") from None
-        except MemoryError:
-            raise SandboxError(f"reading it needed more than {_MEMORY_BYTES / 1e9:.0f} GB of memory") from None
-        except RecursionError as error:
-            raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
+        for _ in range(2):
+            pool = self._pool
+            try:
+                # The limit of pebble starts when a worker takes the call, not while the call waits for one.
+                future = pool.schedule(_call, args=[function, *args], timeout=timeout_s)
+            except RuntimeError:
+                self._replace(pool)
+                continue
+            try:
+                return await asyncio.wrap_future(future)
+            except BrokenProcessPool:  # an idle worker was ended from outside, say by the system out of memory
+                self._replace(pool)
+            except FutureTimeoutError:
+                raise SandboxError(f"reading it took more than {timeout_s:.0f} s") from None
+            except ProcessExpired as error:
+                if error.exitcode == -signal.SIGTERM:  # somebody ended it from outside; the file is not to blame
+                    break
+                raise SandboxError(f"reading it crashed the PDF reader (exit code {error.exitcode})") from None
+            except MemoryError:
+                raise SandboxError(f"reading it needed more than {_MEMORY_BYTES / 1e9:.0f} GB of memory") from None
+            except RecursionError as error:
+                raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
+        raise InterruptedError(errno.EINTR, "the PDF reader was ended from outside")
+
+    def _replace(self, broken: ProcessPool) -> None:
+        """A new pool for one that has lost its processes, unless it was stopped or has been replaced."""
+        if self._pool is broken and not self._stopped:
+            broken.stop()  # type: ignore[no-untyped-call]
+            self._pool = self._new_pool()
 
     def start(self) -> None:
         """Have the processes start while the caller is busy with other things."""
@@ -82,6 +106,7 @@ class Sandbox:
         """Begin to end the workers; no call may follow."""
         if self._starting is not None:
             self._starting.join()
+        self._stopped = True
         self._pool.stop()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
@@ -116,7 +141,8 @@ def _call(function: str, *args: object) -> Any:
 
 def _limit_this_process(memory_bytes: int) -> None:
     """Runs once in each worker before its first call."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C on the terminal reaches all; only the parent decides
+    os.setsid()  # ^C and time-outs are sent to whole groups; only the parent decides what they mean
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

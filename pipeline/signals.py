@@ -1,4 +1,4 @@
-"""What ^C and SIGTERM do in each phase of a run."""
+"""What ^C, SIGTERM and SIGHUP do in each phase of a run."""
 
 from __future__ import annotations
 
@@ -12,25 +12,32 @@ from pipeline.dispatch import Dispatcher, Observer
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends the run as ^C does."""
+    """SIGTERM and SIGHUP end the run as ^C does."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _asking() if number != signal.SIGINT}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _asking() -> list[signal.Signals]:
+    """The signals that ask to end: ^C, a service manager, a terminal that goes away unless nohup ignores that."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
 @contextmanager
 def interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
-    """The first ^C or SIGTERM ends the feeding, the second what is in flight."""
+    """The first ^C, SIGTERM or SIGHUP ends the feeding, the second what is in flight."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
-    both = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in both]
+    numbers = _asking()
+    before = [signal.getsignal(number) for number in numbers]
     asked_before = False
 
     def on_signal() -> None:
@@ -42,13 +49,13 @@ def interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
             task.cancel()
         asked_before = True
 
-    for number in both:
+    for number in numbers:
         loop.add_signal_handler(number, on_signal)
     try:
         yield
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
-        for number, handler in zip(both, before, strict=True):
+        for number, handler in zip(numbers, before, strict=True):
             loop.remove_signal_handler(number)
             signal.signal(number, handler)

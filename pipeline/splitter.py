@@ -167,7 +167,7 @@ def _contains(file: BinaryIO, needle: bytes) -> bool:
     try:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             return view.rfind(needle) >= 0
-    except io.UnsupportedOperation:  # bytes in memory
+    except OSError:  # bytes in memory, or a network share that maps no files
         data = file.read()
         file.seek(0)
         return needle in data

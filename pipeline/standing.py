@@ -61,8 +61,10 @@ class Standing:
     def due(self, failed_only: bool) -> Iterator[tuple[Task, ...]]:
         """What is to be sent, content by content in the order of the files; twins come once.
 
-        ``failed_only``: only what failed, also for good.
+        Contents of which something failed before come last: what always fails must not keep the others
+        waiting. ``failed_only``: only what failed, also for good.
         """
+        failed_before: list[tuple[Task, ...]] = []
         known, plan = self._known(), self._planning()
         for content in self._distinct_contents():
             chunks = plan.chunks(content, known)
@@ -70,8 +72,11 @@ class Standing:
             wanted = self._synthesis(chunks)  # none while a chunk is missing
             if wanted and planner.is_due(known.get(wanted.id, _OPEN), failed_only):
                 tasks += filter(None, [self.synthesis(content.sha256)])
-            if tasks:
+            if tasks and any(planned.record.state is ChunkState.FAILED for planned in chunks):
+                failed_before.append(tuple(tasks))
+            elif tasks:
                 yield tuple(tasks)
+        yield from failed_before
 
     def synthesis(self, content: str) -> Synthesis | None:
         """The request that joins the summaries of a content whose chunks are all answered, if it is due."""

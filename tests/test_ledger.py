@@ -36,6 +36,7 @@ from pipeline.ledger import Ledger, Lock, NewChunk, Settled
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEN = "2026-11-22T02:00:00Z"
+FOLDER = Path("/docs")
 
 
 @pytest.fixture
@@ -106,29 +107,29 @@ def test_paths_that_are_not_utf8_come_back(ledger: Ledger) -> None:
     files = {name: SourceFile(name, 2**40, 2**62, "ab" * 32) for name in names}
     files["bad.pdf"] = SourceFile("bad.pdf", 0, 0, None, "the file cannot be read")
 
-    ledger.record_scan(files.values())
+    ledger.record_scan(FOLDER, files.values())
 
-    assert ledger.files() == files
+    assert ledger.files(FOLDER) == files
 
 
 def test_a_scan_replaces_the_one_before(ledger: Ledger) -> None:
     """What is no longer in the folder is no longer among the files."""
-    ledger.record_scan([SourceFile("a.pdf", 1, 1, "aa"), SourceFile("b.pdf", 1, 1, "bb")])
-    ledger.record_scan([SourceFile("b.pdf", 2, 2, "cc")])
+    ledger.record_scan(FOLDER, [SourceFile("a.pdf", 1, 1, "aa"), SourceFile("b.pdf", 1, 1, "bb")])
+    ledger.record_scan(FOLDER, [SourceFile("b.pdf", 2, 2, "cc")])
 
-    assert ledger.files() == {"b.pdf": SourceFile("b.pdf", 2, 2, "cc")}
+    assert ledger.files(FOLDER) == {"b.pdf": SourceFile("b.pdf", 2, 2, "cc")}
 
 
 def test_what_one_reader_could_not_open_another_looks_at_again(ledger: Ledger) -> None:
     """Pages once counted stay known; a problem is known only for the version that had it."""
     good, bad = Content("aa", 10, 3, encrypted=True), Content("bb", 10, None, problem="not a PDF")
     for content in (good, bad):
-        ledger.record_content(content, "pypdf 1")
+        ledger.record_contents([content], "pypdf 1")
 
     assert ledger.contents("pypdf 1") == {"aa": good, "bb": bad}
     assert ledger.contents("pypdf 2") == {"aa": good}
 
-    ledger.record_content(Content("bb", 10, 7), "pypdf 2")
+    ledger.record_contents([Content("bb", 10, 7)], "pypdf 2")
     assert ledger.contents("pypdf 1")["bb"].pages == 7
 
 
@@ -190,15 +191,16 @@ def test_an_unsent_failure_has_its_reason_and_undoes_no_answer(ledger: Ledger) -
 
 def test_an_attempt_in_flight_leaves_its_chunk_open(ledger: Ledger) -> None:
     """Cut off by a kill, it is sent again, and is known to have been under way."""
-    ledger.begin_run(a_run())
+    ledger.begin_run("j", a_run())
     begun(ledger)
 
     assert ledger.chunks() == {"c1": ChunkRecord(OPEN)}
     assert ledger.full_record("c1").attempts == 1
     assert ledger.cut_off_attempts() == 1
 
+    # However the run ended: what has no end may have been billed.
     ledger.finish_run(a_run(finished_at=WHEN, status=RunStatus.STOPPED, exit_code=130))
-    assert ledger.cut_off_attempts() == 0
+    assert ledger.cut_off_attempts() == 1
 
 
 def test_contents_are_known_by_what_was_asked(ledger: Ledger) -> None:
@@ -241,16 +243,17 @@ def test_an_answer_that_json_cannot_spell_is_not_written(ledger: Ledger) -> None
 
 def test_the_last_run_is_the_one_that_began_last(ledger: Ledger) -> None:
     """Running or killed, it has no end; finished, it has its status and words."""
-    assert ledger.last_run() is None
-    ledger.begin_run(a_run("r2", "2026-11-22T03:00:00Z"))
-    ledger.begin_run(a_run("r1", "2026-11-21T03:00:00Z"))
-    assert ledger.last_run() == a_run("r2", "2026-11-22T03:00:00Z")
+    assert ledger.last_run("j") is None
+    ledger.begin_run("j", a_run("r1", "2099-11-21T03:00:00Z"))  # a clock that was wrong
+    ledger.begin_run("j", a_run("r2", "2026-11-22T03:00:00Z"))
+    ledger.begin_run("another", a_run("r3", "2026-11-22T04:00:00Z"))
+    assert ledger.last_run("j") == a_run("r2", "2026-11-22T03:00:00Z")
 
     done = a_run(
         "r2", "2026-11-22T03:00:00Z", finished_at=WHEN, status=RunStatus.STOPPED, exit_code=7, stopped_because="budget"
     )
     ledger.finish_run(done)
-    assert ledger.last_run() == done
+    assert ledger.last_run("j") == done
 
 
 def test_the_models_of_a_run_are_those_that_answered(ledger: Ledger) -> None:
@@ -389,7 +392,7 @@ def test_a_reader_cannot_write(path: Path, ledger: Ledger) -> None:
 
     def write() -> None:
         with Ledger.reading(path) as reader:
-            reader.record_scan([])
+            reader.record_scan(FOLDER, [])
 
     with pytest.raises(LedgerError, match="readonly"):
         write()
@@ -403,7 +406,7 @@ def test_reading_what_no_run_has_written_is_reading_nothing(tmp_path: Path, make
     before = sorted(tmp_path.iterdir())
 
     with Ledger.reading(path) as reader:
-        assert (reader.files(), reader.chunks(), reader.last_run()) == ({}, {}, None)
+        assert (reader.files(FOLDER), reader.chunks(), reader.last_run("j")) == ({}, {}, None)
 
     assert sorted(tmp_path.iterdir()) == before
 

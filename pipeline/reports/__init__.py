@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,16 @@ from pipeline.reports.files import Staging, staging, written_ns
 from pipeline.reports.names import document_name
 
 FORMATS = ("html", "markdown", "csv", "xlsx")
+
+
+def owner(folder: Path) -> str | None:
+    """The job whose report is in the folder; None where there is none."""
+    try:
+        with (folder / "report.json").open("rb") as file:
+            found = re.search(rb'"job": ("(?:[^"\\]|\\.)*")', file.read(4096))
+        return str(json.loads(found[1])) if found else None
+    except (OSError, ValueError):
+        return None
 
 
 def write(result: RunResult, folder: Path, formats: Collection[str]) -> Path:
