@@ -1,8 +1,10 @@
 """One request over HTTP; the only module that knows httpx.
 
-One ``httpx.AsyncClient`` slows down quadratically with its connections (its pool looks at each of them
-for each request), so a few clients with few connections each share one TLS context. Bodies are streamed
-from disk in blocks of base64 with the length known in advance: a request of 20 MB costs 0.4 MB of memory.
+One pool slows down quadratically with its connections (it looks at each of them for each request), so a
+few pools with few connections each share one TLS context. Requests go to the pools' transports directly:
+what ``httpx.AsyncClient`` adds (redirects, cookies, authentication) is not wanted here and takes as long
+as the sending itself. Bodies are streamed from disk in blocks of base64 with the length known in advance:
+a request of 20 MB costs 0.4 MB of memory.
 """
 
 from __future__ import annotations
@@ -11,17 +13,18 @@ import asyncio
 import base64
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from pipeline.messages import Body
 
-_CONNECTIONS_PER_CLIENT = 8
+_CONNECTIONS_PER_POOL = 8
 _BLOCK_BYTES = 192 * 1024  # divisible by three: each block is base64 without padding
 _LARGEST_RESPONSE_BYTES = 64_000_000
 _CONNECT_S = 10.0
@@ -67,27 +70,14 @@ class Client:
         # Cutting a word of a few letters out of an answer would destroy it, and no real key is that short.
         self._secret = secret if secret and len(secret) >= _SHORTEST_KEY else None
         self._timeout_s = timeout_s
-        tls = httpx.create_ssl_context() if base_url.startswith("https:") else False
-        clients = [
-            httpx.AsyncClient(
-                base_url=base_url,
-                headers=dict(headers),
-                verify=tls,
-                # Generating an answer may take minutes without a byte; the deadline in post bounds the whole.
-                timeout=httpx.Timeout(connect=_CONNECT_S, read=timeout_s, write=_WRITE_S, pool=_CONNECT_S),
-                limits=httpx.Limits(
-                    max_connections=_CONNECTIONS_PER_CLIENT,
-                    max_keepalive_connections=_CONNECTIONS_PER_CLIENT,
-                    keepalive_expiry=_KEEP_ALIVE_S,
-                ),
-                transport=_HandlerTransport(handler) if handler else None,
-                trust_env=not _is_loopback(base_url),  # a proxy of the environment is for the outside
-                follow_redirects=False,  # the key must not go elsewhere
-            )
-            for _ in range(-(-concurrency // _CONNECTIONS_PER_CLIENT))
-        ]
-        self._clients = clients
-        self._free = [client for client in clients for _ in range(_CONNECTIONS_PER_CLIENT)]
+        self._base_url = base_url.rstrip("/")
+        self._headers = {"accept": "*/*", "accept-encoding": "gzip, deflate", **headers}
+        # Generating an answer may take minutes without a byte; the deadline in _exchange bounds the whole.
+        timeouts = {"connect": _CONNECT_S, "read": timeout_s, "write": _WRITE_S, "pool": _CONNECT_S}
+        self._extensions = {"timeout": timeouts}
+        pools = -(-concurrency // _CONNECTIONS_PER_POOL)
+        self._pools = [_HandlerTransport(handler)] if handler else _transports(httpx.URL(base_url), pools)
+        self._free = [pool for pool in self._pools for _ in range(pools * _CONNECTIONS_PER_POOL // len(self._pools))]
 
     async def post(self, path: str, body: Body, payload: Path | None = None) -> Reply:
         """Send a body, with the file at ``payload`` in base64 in its gap, and await the whole response.
@@ -105,21 +95,35 @@ class Client:
     async def _exchange(
         self, method: str, path: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None
     ) -> Reply:
-        client = self._free.pop()
+        pool = self._free.pop()
         started = time.monotonic()
         reply = _Partial()
         problem = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                async with client.stream(method, path, headers=headers, content=content) as response:
+                response = await pool.handle_async_request(self._request(method, path, headers, content))
+                try:
                     await reply.take(response)
+                finally:
+                    await response.aclose()
         except TimeoutError:
             problem = f"no whole answer within {self._timeout_s:.0f} s"
         except (httpx.TransportError, httpx.DecodingError, _TooLongError) as error:
             problem = _words(error)
         finally:
-            self._free.append(client)
+            self._free.append(pool)
         return self._without_secret(reply, problem, time.monotonic() - started)
+
+    def _request(
+        self, method: str, path: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None
+    ) -> httpx.Request:
+        return httpx.Request(
+            method,
+            self._base_url + path,
+            headers={**self._headers, **headers},
+            content=content,
+            extensions=self._extensions,
+        )
 
     def _without_secret(self, reply: _Partial, problem: str | None, latency_s: float) -> Reply:
         body, headers = bytes(reply.body), reply.headers
@@ -135,8 +139,8 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for client in self._clients:
-            await client.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
 
 class _TooLongError(Exception):
@@ -187,8 +191,28 @@ def _words(error: Exception) -> str:
     return ": ".join(part for part in (names.get(type(error), "the connection broke"), said) if part)
 
 
-def _is_loopback(url: str) -> bool:
-    host = httpx.URL(url).host
+def _transports(url: httpx.URL, count: int) -> Sequence[httpx.AsyncBaseTransport]:
+    """Pools of connections to an endpoint, through the environment's proxy where it names one."""
+    tls = httpx.create_ssl_context() if url.scheme == "https" else False
+    proxy = _proxy_for(url)
+    limits = httpx.Limits(
+        max_connections=_CONNECTIONS_PER_POOL,
+        max_keepalive_connections=_CONNECTIONS_PER_POOL,
+        keepalive_expiry=_KEEP_ALIVE_S,
+    )
+    return [httpx.AsyncHTTPTransport(verify=tls, proxy=proxy, limits=limits) for _ in range(count)]
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    """The proxy that the environment names for an endpoint; it is for the outside, not for this machine."""
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or _is_loopback(url.host) or proxy_bypass(url.netloc.decode()):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
