@@ -412,17 +412,6 @@ class Ledger:
         identity, started_at, finished_at, status, *rest = row
         return RunInfo(identity, started_at, finished_at, RunStatus(status), *rest)
 
-    def answering_models(self, run: str) -> tuple[str, ...]:
-        """The models that answered in a run, by their own word."""
-        rows = self._database.execute(
-            """
-            SELECT DISTINCT model FROM attempts
-            WHERE run = ? AND outcome = 'answered' AND model IS NOT NULL ORDER BY model
-            """,
-            (run,),
-        )
-        return tuple(row[0] for row in rows)
-
     def contents_sent_in(self, run: str) -> frozenset[str]:
         """The contents that a run began an attempt for."""
         rows = self._database.execute(

@@ -372,11 +372,10 @@ def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo,
     else:
         status, exit_code = RunStatus.INCOMPLETE, ExitCode.INCOMPLETE
     ended = replace(
-        run,
+        result.run,
         finished_at=_now(),
         status=status,
         exit_code=int(exit_code),
-        model=", ".join(ledger.answering_models(run.id)) or run.model,
         stopped_because=stop.reason if stop else None,
     )
     return replace(result, run=ended)
@@ -388,9 +387,10 @@ def _is_whole(result: RunResult) -> bool:
 
 def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo) -> RunResult:
     standing = Standing(job, ledger, files, ledger.contents(pdf.READER))
-    documents, by_rules = standing.results(run.id)
-    by_rules = by_rules or run.model == RULES_MODEL
-    return RunResult(job.name, job.title, run, ledger.spending(run.id), documents, by_rules)
+    documents, models = standing.results(run.id)
+    read_by = models or {run.model}
+    run = replace(run, model=", ".join(sorted(read_by)))
+    return RunResult(job.name, job.title, run, ledger.spending(run.id), documents, RULES_MODEL in read_by)
 
 
 def _now() -> str:

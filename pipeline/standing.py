@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pipeline import aggregator, messages, planner
 from pipeline.aggregator import Reading
 from pipeline.domain import (
-    RULES_MODEL,
     ChunkRecord,
     ChunkState,
     Content,
@@ -106,8 +105,8 @@ class Standing:
             reason = file.problem or (content.problem if content else None)
             yield PlannedDocument(file.path, why, reason, estimate.chunks, estimate.pages, estimate.usage, cost_usd)
 
-    def results(self, run: str) -> tuple[tuple[DocumentResult, ...], bool]:
-        """Every file's result, and whether any of their answers came from the built-in rules.
+    def results(self, run: str) -> tuple[tuple[DocumentResult, ...], frozenset[str]]:
+        """Every file's result, and the models that gave their answers, by their own word.
 
         A file is unchanged when ``run`` sent nothing for it.
         """
@@ -115,7 +114,7 @@ class Standing:
         records = _Records(self)
         merged: dict[str, DocumentResult] = {}
         results = []
-        by_rules = False
+        models: set[str | None] = set()
         for file in self.files:
             if file.sha256 in merged:  # a twin: the same but for its name
                 results.append(replace(merged[file.sha256], path=file.path))
@@ -127,11 +126,12 @@ class Standing:
             result = aggregator.merge(Reading(file, content, chunks, record, unchanged=file.sha256 not in sent))
             if result.status is not DocumentStatus.DONE:
                 result = replace(result, unchanged=False)
-            by_rules = by_rules or any(planned.record.model == RULES_MODEL for planned in chunks)
+            models.update(planned.record.model for planned in chunks)
+            models.add(record.model if record else None)
             if file.sha256:
                 merged[file.sha256] = result
             results.append(result)
-        return tuple(results), by_rules
+        return tuple(results), frozenset(filter(None, models))
 
     def record(self, chunk: str) -> ChunkRecord:
         """A chunk with its result."""

@@ -256,16 +256,6 @@ def test_the_last_run_is_the_one_that_began_last(ledger: Ledger) -> None:
     assert ledger.last_run("j") == done
 
 
-def test_the_models_of_a_run_are_those_that_answered(ledger: Ledger) -> None:
-    """By the answers' own word, each once."""
-    for chunk in ("c1", "c2"):
-        tried(ledger, answer(), ANSWERED, chunk=chunk)
-    tried(ledger, trouble(), FAILED, chunk="c3")
-
-    assert ledger.answering_models("r1") == ("model-1",)
-    assert ledger.answering_models("r2") == ()
-
-
 def test_nothing_sent_is_nothing_spent(ledger: Ledger) -> None:
     """An empty ledger knows that it cost 0, which is not unknown."""
     assert ledger.spending() == Spending() == ledger.spending("r1")

@@ -63,7 +63,7 @@ def test_overlapping_chunks_report_no_risk_twice(workspace: Workspace) -> None:
 
 
 def test_a_second_run_sends_nothing_and_reports_the_same(workspace: Workspace) -> None:
-    """What is answered is neither sent nor changed by a second run."""
+    """What is answered is neither sent nor changed by a second run, and neither are those who answered."""
     for name in "abc":
         write_pdf(workspace.docs / f"{name}.pdf", [clause(ord(name)), clause(1)])
     with running(Endpoint()) as base_url:
@@ -73,6 +73,7 @@ def test_a_second_run_sends_nothing_and_reports_the_same(workspace: Workspace) -
         second = workspace.run()
     assert (first.spending.requests, second.spending.requests) == (6 + 3, 0)  # chunks and syntheses
     assert report_of(workspace) == before
+    assert (first.run.model, second.run.model) == (RULES_MODEL, RULES_MODEL)
     assert all(document.unchanged for document in second.documents)
 
 
