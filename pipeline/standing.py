@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pipeline import aggregator, messages, planner
 from pipeline.aggregator import Reading
 from pipeline.domain import (
+    RULES_MODEL,
     ChunkRecord,
     ChunkState,
     Content,

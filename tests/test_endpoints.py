@@ -40,13 +40,12 @@ def greeting(endpoint: Endpoint, key: str | None, sandbox: Sandbox) -> Reply:
 
 
 @pytest.mark.parametrize("use", VARIABLES)
-@pytest.mark.parametrize("environment", [{}, {"value": ""}, {"value": "  "}, {"value": "\n"}])
-def test_a_missing_key_is_a_wrong_setting(workspace: Workspace, use: str, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("value", [None, "", "  ", "\n"])
+def test_a_missing_key_is_a_wrong_setting(workspace: Workspace, use: str, value: str | None) -> None:
     """A variable that is not set, or holds nothing, is named, with the way to go on without a key."""
     variable = VARIABLES[use]
-    set_to = {variable: value for value in environment.values()}
     with pytest.raises(SettingsError, match=variable) as error:
-        endpoints.key_of(endpoint_of(workspace, use), set_to)
+        endpoints.key_of(endpoint_of(workspace, use), {} if value is None else {variable: value})
     assert error.value.exit_code is ExitCode.SETTINGS
     assert "offline" in str(error.value)
 
@@ -108,3 +107,25 @@ def test_both_kinds_of_authorization_are_known(workspace: Workspace, sandbox: Sa
         endpoint = job.load(workspace.job_file).endpoint
         assert greeting(endpoint, KEY, sandbox).status == 200
         assert greeting(endpoint, None, sandbox).status == 401
+
+
+_INVALID_URL = pytest.mark.xfail(strict=True, reason="httpx.InvalidURL is neither ValueError nor OSError")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTP_PROXY", "nonsense://proxy"),
+        pytest.param("HTTP_PROXY", "http://proxy:port", marks=_INVALID_URL),
+        ("SSL_CERT_FILE", "/nowhere.pem"),
+    ],
+)
+def test_an_environment_that_no_client_can_be_made_of_is_a_wrong_setting(
+    workspace: Workspace, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """The message names the endpoint and where to look, and not the key."""
+    monkeypatch.setenv(variable, value)
+    endpoint = endpoint_of(workspace, base_url="https://outside.invalid")
+    with pytest.raises(SettingsError, match="_PROXY, SSL_CERT_FILE") as error:
+        endpoints.connect(endpoint, KEY, 1, sandbox)
+    assert KEY not in str(error.value)
