@@ -192,7 +192,11 @@ def _words(error: Exception) -> str:
 
 
 def _transports(url: httpx.URL, count: int) -> Sequence[httpx.AsyncBaseTransport]:
-    """Pools of connections to an endpoint, through the environment's proxy where it names one."""
+    """Pools of connections to an endpoint, through the environment's proxy where it names one.
+
+    Raises:
+        ImportError, ValueError, OSError: a proxy or a certificate file that cannot be used.
+    """
     tls = httpx.create_ssl_context() if url.scheme == "https" else False
     proxy = _proxy_for(url)
     limits = httpx.Limits(
@@ -200,7 +204,10 @@ def _transports(url: httpx.URL, count: int) -> Sequence[httpx.AsyncBaseTransport
         max_keepalive_connections=_CONNECTIONS_PER_POOL,
         keepalive_expiry=_KEEP_ALIVE_S,
     )
-    return [httpx.AsyncHTTPTransport(verify=tls, proxy=proxy, limits=limits) for _ in range(count)]
+    try:
+        return [httpx.AsyncHTTPTransport(verify=tls, proxy=proxy, limits=limits) for _ in range(count)]
+    except httpx.InvalidURL as error:
+        raise ValueError(f"the proxy's address is not valid: {error}") from None
 
 
 def _proxy_for(url: httpx.URL) -> str | None:
