@@ -287,6 +287,69 @@ def test_a_page_that_the_last_report_does_not_vouch_for_is_written_again(damage:
     assert page.read_bytes() == whole
 
 
+def test_an_unchanged_workbook_is_not_written_again(tmp_path: Path) -> None:
+    """It shows neither when the run was nor what it sent, and takes longest to write."""
+    reports.write(a_result(a_document()), tmp_path, {"xlsx"})
+    before = (tmp_path / "risks.xlsx").stat().st_ino
+
+    later = replace(RUN, id="r2", started_at="2027-01-01T00:00:00Z", finished_at="2027-01-01T00:01:00Z")
+    reports.write(a_result(a_document(unchanged=True), run=later), tmp_path, {"xlsx"})
+
+    assert (tmp_path / "risks.xlsx").stat().st_ino == before
+    assert json.loads((tmp_path / "report.json").read_bytes())["run"]["id"] == "r2"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        a_result(a_document(), rules=True),
+        a_result(a_document(), run=replace(RUN, model="claude-opus-5-5")),
+        a_result(a_document(), run=replace(RUN, status=RunStatus.STOPPED, stopped_because="no money")),
+        a_result(a_document(status=DocumentStatus.FAILED)),
+        a_result(a_document(), a_document("b.pdf")),
+        a_result(),
+        replace(a_result(a_document()), title="Other title"),
+    ],
+    ids=["notice", "model", "stopped", "failed", "one-more", "one-less", "title"],
+)
+def test_a_workbook_is_written_again_when_what_it_shows_changed(changed: RunResult, tmp_path: Path) -> None:
+    """The workbook that was kept is the workbook that a fresh folder would get."""
+    reports.write(a_result(a_document()), tmp_path / "old", {"xlsx"})
+
+    reports.write(changed, tmp_path / "old", {"xlsx"})
+    reports.write(changed, tmp_path / "fresh", {"xlsx"})
+
+    assert contents(tmp_path / "old") == contents(tmp_path / "fresh")
+
+
+def test_a_workbook_is_never_older_than_its_report(tmp_path: Path) -> None:
+    """Where workbooks are no longer written, none is left behind to be taken for current, now or later."""
+    reports.write(a_result(a_document(text="old")), tmp_path, {"xlsx"})
+
+    reports.write(a_result(a_document(text="new")), tmp_path, ())
+
+    assert set(contents(tmp_path)) == {"report.json"}
+
+
+@pytest.mark.parametrize("damage", ["missing", "younger"])
+def test_a_workbook_that_the_last_report_does_not_vouch_for_is_written_again(damage: str, tmp_path: Path) -> None:
+    """A lost workbook, or one that somebody else wrote since, is not trusted."""
+    result = a_result(a_document())
+    reports.write(result, tmp_path, {"xlsx"})
+    workbook = tmp_path / "risks.xlsx"
+    whole = workbook.read_bytes()
+    if damage == "missing":
+        workbook.unlink()
+    else:
+        workbook.write_bytes(b"of another run")
+        later = (tmp_path / "report.json").stat().st_mtime_ns + 1
+        os.utime(workbook, ns=(later, later))
+
+    reports.write(result, tmp_path, {"xlsx"})
+
+    assert workbook.read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", '{"documents": [1]}', '{"documents": [{"path": "\\ud800"}]}', "\xff"]
 )

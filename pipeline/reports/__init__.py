@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.domain import RunResult
-from pipeline.reports import csv_report, html, json_report, markdown, xlsx
+from pipeline.reports import csv_report, json_report, markdown
 from pipeline.reports.files import Staging, staging, written_ns
 from pipeline.reports.names import document_name
 
@@ -40,8 +40,9 @@ def write(result: RunResult, folder: Path, formats: Collection[str]) -> Path:
     """Write report.json and ``formats``, a subset of ``FORMATS``, to ``folder``; return the file to open.
 
     A kill while rendering leaves the old report whole. Pages of documents that did not change since the
-    last report.json are not written again; pages that it lists and this report has not are removed.
-    Two writers of one folder at the same time are for the caller to prevent.
+    last report.json are not written again, nor is a workbook of the same documents; pages that it lists
+    and this report has not are removed. Two writers of one folder at the same time are for the caller to
+    prevent.
 
     Raises:
         SettingsError: a file cannot be written; the message names it.
@@ -49,29 +50,86 @@ def write(result: RunResult, folder: Path, formats: Collection[str]) -> Path:
     with_pages = "markdown" in formats
     pages_folder = folder / "documents"
     last = _last_report(folder)
+    shown = _shown(json_report.head(result), map(json_report.document, result.documents))
     with staging(folder, *([pages_folder] if with_pages else [])) as staged:
         if with_pages:
-            _add_pages(staged, result, last, pages_folder)
+            _add_pages(staged, result, shown, last, pages_folder)
         if "csv" in formats:
             staged.add(folder / "risks.csv", csv_report.render(result).encode("utf-8-sig"))  # Excel needs the BOM
-        if "xlsx" in formats:
-            staged.add(folder / "risks.xlsx", xlsx.render(result))
+        if "xlsx" in formats and not (shown == last.shown and "risks.xlsx" in last.vouched_for(folder)):
+            staged.add(folder / "risks.xlsx", _workbook(result))
         if "html" in formats:
-            staged.add(folder / "index.html", html.render(result, with_pages).encode())
+            staged.add(folder / "index.html", _page(result, with_pages).encode())
         staged.add(folder / "report.json", json_report.render(result))
-        # Without this format no page is kept: nothing would keep it in step with the report.
-        kept = {document_name(d.path) for d in result.documents} if with_pages else set()
-        staged.publish(pages_folder / f"{name}.md" for name in last.documents.keys() - kept)
+        # Without its format no page and no workbook is kept: nothing would keep it in step with the report.
+        kept = shown.documents.keys() if with_pages else set()
+        gone = [pages_folder / f"{name}.md" for name in last.shown.documents.keys() - kept]
+        if last.written_ns and "xlsx" not in formats:
+            gone.append(folder / "risks.xlsx")
+        staged.publish(gone)
     return folder / ("index.html" if "html" in formats else "report.json")
+
+
+def _add_pages(staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path) -> None:
+    same_reader = shown.reader == last.shown.reader
+    vouched_for = last.vouched_for(folder)
+    for document, (name, content) in zip(result.documents, shown.documents.items(), strict=True):
+        page = f"{name}.md"
+        if not (same_reader and page in vouched_for and content == last.shown.documents.get(name)):
+            staged.add(folder / page, markdown.render_document(document, result).encode())
+
+
+# The libraries of these two load slowly: only what is rendered is loaded.
+
+
+def _workbook(result: RunResult) -> bytes:
+    from pipeline.reports import xlsx
+
+    return xlsx.render(result)
+
+
+def _page(result: RunResult, with_pages: bool) -> str:
+    from pipeline.reports import html
+
+    return html.render(result, with_pages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What a report shows but for when it was made and what that cost.
+
+    ``reader`` is what a document's page shows of the run (see ``markdown.render_document``), ``ending``
+    is what a workbook shows besides (see ``presentation.notices``). ``documents`` go by the name of
+    their page, without whether the run sent anything for them.
+    """
+
+    reader: tuple[Any, ...]
+    ending: tuple[Any, ...]
+    documents: Mapping[str, Mapping[str, Any]]
+
+
+def _shown(head: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> _Shown:
+    run = head["run"]
+    return _Shown(
+        (head["title"], run["model"], run["version"], run["reads_with_rules"]),
+        (run["status"], run["stopped_because"]),
+        {document_name(d["path"]): {key: d[key] for key in d if key != "unchanged"} for d in documents},
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _LastReport:
-    """What the report.json in the folder vouches for; ``documents`` go by the name of their page."""
+    """The report.json in the folder, written at ``written_ns``: nanoseconds since 1970, 0 for none."""
 
+    shown: _Shown
     written_ns: int
-    shown: tuple[Any, ...]
-    documents: Mapping[str, Mapping[str, Any]]
+
+    def vouched_for(self, folder: Path) -> Collection[str]:
+        """The files in ``folder`` that it speaks for.
+
+        A younger one was left by a run that was killed before its report.json.
+        """
+        return {name for name, file_ns in written_ns(folder).items() if file_ns <= self.written_ns}
 
 
 def _last_report(folder: Path) -> _LastReport:
@@ -79,29 +137,6 @@ def _last_report(folder: Path) -> _LastReport:
     path = folder / "report.json"
     try:
         report = json.loads(path.read_bytes())
-        documents = {document_name(d["path"]): _shown_of(d) for d in report["documents"]}
-        return _LastReport(path.stat().st_mtime_ns, _shown_around(report), documents)
+        return _LastReport(_shown(report, report["documents"]), path.stat().st_mtime_ns)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return _LastReport(0, (), {})
-
-
-def _add_pages(staged: Staging, result: RunResult, last: _LastReport, folder: Path) -> None:
-    same_around = last.shown == _shown_around(json_report.head(result))
-    pages_ns = written_ns(folder)
-    for document in result.documents:
-        name = document_name(document.path)
-        # A page younger than the report was left by a run that was killed before its report.json.
-        vouched_for = same_around and pages_ns.get(f"{name}.md", last.written_ns + 1) <= last.written_ns
-        if not (vouched_for and last.documents.get(name) == _shown_of(json_report.document(document))):
-            staged.add(folder / f"{name}.md", markdown.render_document(document, result).encode())
-
-
-def _shown_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a page shows of its document: all but whether this run sent anything for it."""
-    return {key: value for key, value in document.items() if key != "unchanged"}
-
-
-def _shown_around(report: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a page shows of the run: see ``markdown.render_document``."""
-    run = report["run"]
-    return report["title"], run["model"], run["version"], run["reads_with_rules"]
+        return _LastReport(_Shown((), (), {}), 0)
