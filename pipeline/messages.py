@@ -310,7 +310,7 @@ def _usage(value: object) -> Usage | None:
 
 def _count(value: object) -> int:
     """A number of tokens; nonsense counts as none."""
-    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0  # a bool is an int too
 
 
 def server_sent_events(body: bytes) -> Iterator[tuple[str, str]]:

@@ -383,3 +383,11 @@ def test_dates_are_told_against_the_present_without_a_clock() -> None:
     wait_s = of_status(503, headers, ApiError("", ""), EXCHANGE).retry_after_s
 
     assert wait_s == pytest.approx(3600, abs=60)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_page_of_something_in_between_is_not_the_accounts_trouble(status: int) -> None:
+    """A firewall that dislikes one body must not stop every night; the API's own refusal does."""
+    page = of_status(status, {}, ApiError("", "Forbidden by the firewall"), Exchange(status))
+    own = of_status(status, {}, ApiError("permission_error", "no"), Exchange(status))
+    assert (page.kind, own.kind) == (FailureClass.OURS, FailureClass.ACCOUNT)

@@ -594,3 +594,14 @@ def test_a_lock_of_unknown_words_is_shown_safely(path: Path) -> None:
             pass
 
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_live_endpoint_may_halve_what_only_rules_have_answered(ledger: Ledger) -> None:
+    """The answer of a trial does not keep a chunk from being split or failed; that of a model does."""
+    tried(ledger, Answer({"summary": "rules"}, Exchange(200, model="offline-rules-1")), ANSWERED)
+    tried(ledger, trouble(), ChunkState.SPLIT)
+    assert ledger.full_record("c1").state is ChunkState.SPLIT
+    tried(ledger, Answer({"summary": "model"}, Exchange(200, model="claude")), ANSWERED)
+    tried(ledger, trouble(), ChunkState.SPLIT)
+    record = ledger.full_record("c1")
+    assert (record.state, record.result) == (ANSWERED, {"summary": "model"})

@@ -665,3 +665,26 @@ def test_events_are_parsed_as_the_standard_says() -> None:
     assert list(server_sent_events(body.encode())) == [
         ("a", "1\n 2"), ("message", "x\u2028y"), ("message", ""),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [10**20, 10**400, -5, True, 1.5, "7", None])
+def test_a_count_of_tokens_that_makes_no_sense_counts_as_none(count: object) -> None:
+    """Nothing that an endpoint reports can break the books."""
+    body = json.dumps(
+        {"content": [], "stop_reason": "end_turn", "model": "m\ud800" * 1000, "usage": {"input_tokens": count}}
+    ).encode()
+    message = read_response("application/json", body)
+    assert isinstance(message, Message)
+    assert message.usage in (None, Usage())
+    assert message.model is not None
+    assert len(message.model) <= 200
+    message.model.encode()
+
+
+def test_names_in_an_error_are_bounded_and_encodable() -> None:
+    """Type, code and id go into the ledger."""
+    odd = "\ud800" + "x" * 5_000_000
+    error = read_error(json.dumps({"error": {"type": odd, "message": odd, "code": odd}, "request_id": odd}).encode())
+    for text in (error.type, error.message, error.code, error.request_id or ""):
+        assert len(text) <= 300
+        text.encode()

@@ -447,3 +447,84 @@ def test_a_run_that_a_bug_ends_is_on_record_as_stopped(workspace: Workspace, mon
     assert status.result is not None
     assert status.result.run.status == "stopped"
     assert status.result.run.stopped_because == "RuntimeError: a bug"
+
+
+def test_jobs_that_share_a_ledger_do_not_share_files(workspace: Workspace) -> None:
+    """The same name, size and time in another folder is another file, and each job has its own last run."""
+    from pipeline import job, run
+
+    folders = [workspace.docs, workspace.folder / "docs2"]
+    for number, folder in enumerate(folders):
+        path = write_pdf(folder / "same.pdf", [clause(number)])
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert len({(folder / "same.pdf").stat().st_size for folder in folders}) == 1
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url)
+        first = workspace.run()
+        first_job = workspace.job_file.rename(workspace.folder / "first.toml")
+        workspace.write_job(base_url, source={"folder": "docs2"}, report={"folder": "reports2"})
+        second = workspace.run()
+    last_of_first = run.status_job(job.load(first_job.rename(workspace.folder / "job.toml"))).result
+    assert (risks_of(first), risks_of(second)) == ([("K000", 1)], [("K001", 1)])
+    assert second.spending.requests == 1
+    assert last_of_first is not None  # both jobs are called "job" here; the folder tells their files apart
+    assert risks_of(last_of_first) == [("K000", 1)]
+
+
+def test_documents_that_always_fail_do_not_starve_the_others(workspace: Workspace) -> None:
+    """Answers that never fit end in exit 3, not in an API that is taken for down, and the good ones are read."""
+    for number in range(8):
+        write_pdf(workspace.docs / f"{number}.pdf", [clause(number) + ("\nrotten" if number < 5 else "")])
+    rule = FaultRule(Fault(FaultKind.OFF_SCHEMA), text="rotten")
+    with running(Endpoint(FaultPlan((rule,)))) as base_url:
+        workspace.write_job(base_url, workers={"concurrency": 1}, retry={"attempts": 2})
+        result = workspace.run()
+    assert result.run.exit_code == 3
+    assert [document.status for document in result.documents] == ["failed"] * 5 + ["done"] * 3
+
+
+def test_an_api_that_goes_down_in_the_middle_is_not_sent_the_rest(workspace: Workspace) -> None:
+    """After eight given up in a row the run ends with exit 9; what was answered stays, the rest stays open."""
+    for number in range(40):
+        write_pdf(workspace.docs / f"{number:02}.pdf", [clause(number)])
+    down = FaultRule(Fault(FaultKind.SERVER_ERROR), requests=frozenset(range(6, 1000)))
+    endpoint = Endpoint(FaultPlan((down,)))
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, workers={"concurrency": 2}, retry={"attempts": 1})
+        result = workspace.run()
+    assert result.run.exit_code == 9
+    assert len(endpoint.seen) <= 5 + 8 + 2
+    assert [document.status for document in result.documents].count(DocumentStatus.DONE) == 5
+    assert [document.status for document in result.documents].count(DocumentStatus.PARTIAL) >= 25
+
+
+def test_a_twin_stands_in_for_a_file_that_goes_away(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content is read where it still lies."""
+    from pipeline import dispatch
+
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    for name in ("b.pdf", "c.pdf"):
+        shutil.copy(workspace.docs / "a.pdf", workspace.docs / name)
+    send_all = dispatch.Dispatcher.send_all
+
+    async def send_all_later(self: Any, tasks: Any) -> Any:
+        (workspace.docs / "a.pdf").unlink()
+        (workspace.docs / "c.pdf").unlink()
+        return await send_all(self, tasks)
+
+    monkeypatch.setattr(dispatch.Dispatcher, "send_all", send_all_later)
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url)
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert result.spending.requests == 1
+
+
+def test_a_budget_below_one_request_sends_nothing_and_says_so(workspace: Workspace) -> None:
+    """The reason names the estimate and what is left."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url, budget={"max_usd": 0.000001})
+        result = workspace.run()
+    assert (result.run.exit_code, result.spending.requests) == (7, 0)
+    assert "does not cover the next request" in (result.run.stopped_because or "")

@@ -213,3 +213,25 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         rest, _ = parent.communicate(timeout=20)
 
     assert (rest, parent.returncode) == ("", -signal.SIGKILL)
+
+
+def test_a_worker_ended_from_outside_blames_no_file(sandbox: Sandbox) -> None:
+    """SIGTERM, as a service manager sends it to all, is an interruption and no crash of the reader."""
+
+    async def calls() -> bool:
+        with pytest.raises(InterruptedError):
+            await sandbox.call(0, "signal:raise_signal", signal.SIGTERM)
+        return await still_works(sandbox)
+
+    assert asyncio.run(calls())
+
+
+def test_a_worker_killed_while_idle_is_replaced(sandbox: Sandbox) -> None:
+    """The system may kill a process that is at nothing; the calls that follow come back."""
+
+    async def calls() -> bool:
+        worker = await sandbox.call(0, "os:getpid")
+        os.kill(worker, signal.SIGKILL)
+        return await still_works(sandbox) and await still_works(sandbox)
+
+    assert asyncio.run(calls())
