@@ -68,7 +68,7 @@ def _folder(job: Job) -> Finding:
 
 def _writable(what: str, folder: Path) -> Finding:
     place = folder
-    while not place.exists():
+    while not os.access(place, os.F_OK):  # it will be made; below a closed folder nothing can be seen
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Finding(what, f"{place} cannot be written; change its permissions or the job file", ExitCode.SETTINGS)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -86,7 +87,7 @@ class Client:
         """
         payload_bytes = payload.stat().st_size if payload else 0
         headers = {"content-length": str(body.size_bytes(payload_bytes))}
-        return await self._exchange("POST", path, headers, _blocks(body, payload))
+        return await self._exchange("POST", path, headers, _blocks(body, payload, payload_bytes))
 
     async def get(self, path: str) -> Reply:
         """Ask for a resource, such as a model's description."""
@@ -164,18 +165,30 @@ class _Partial:
                 raise _TooLongError(f"the answer is longer than {_LARGEST_RESPONSE_BYTES // 1_000_000} MB")
 
 
-async def _blocks(body: Body, payload: Path | None) -> AsyncIterator[bytes]:
+async def _blocks(body: Body, payload: Path | None, payload_bytes: int) -> AsyncIterator[bytes]:
+    """The body; of a file that grows meanwhile only what was announced.
+
+    Raises:
+        OSError: the file cannot be read, or has become shorter.
+    """
     if payload is None:
         yield body.head
         return
     # Reading a block from the page cache is faster than handing it to a thread. A small body goes out as
     # one block: each costs a round through the event loop.
     with payload.open("rb") as file:
-        before = body.head
-        while len(block := file.read(_BLOCK_BYTES)) == _BLOCK_BYTES:
-            yield before + base64.b64encode(block)
-            before = b""
-        yield before + base64.b64encode(block) + body.tail
+        before, left_bytes = body.head, payload_bytes
+        while left_bytes > _BLOCK_BYTES:
+            yield before + base64.b64encode(_exactly(file, _BLOCK_BYTES))
+            before, left_bytes = b"", left_bytes - _BLOCK_BYTES
+        yield before + base64.b64encode(_exactly(file, left_bytes)) + body.tail
+
+
+def _exactly(file: BinaryIO, size_bytes: int) -> bytes:
+    block = file.read(size_bytes)
+    if len(block) != size_bytes:
+        raise OSError(errno.ESTALE, "it became shorter while it was read")
+    return block
 
 
 def _words(error: Exception) -> str:

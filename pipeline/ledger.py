@@ -200,7 +200,7 @@ class Ledger:
             LedgerError: damaged, from another version, or not a ledger.
         """
         with _explained(path):
-            if not path.exists():
+            if not _exists(path):
                 with _connected(None, "memory") as database:
                     _migrate(database)
                     yield cls(database)
@@ -491,6 +491,13 @@ def _migrate(database: sqlite3.Connection) -> None:
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {number}"
         database.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} cannot be looked at: {error.strerror}") from None
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from pipeline.messages import chunk_id
 _INPUT_TOKENS_PER_PAGE = 3_500
 _INPUT_TOKENS_PER_REQUEST = 900  # prompt and schema
 _CHARACTERS_PER_TOKEN = 3
+
+SUMMARY_CHARACTERS = 900
+"""The planning figure for the summary of one chunk."""
 _OUTPUT_TOKENS_PER_REQUEST = 800
 _OUTPUT_TOKENS_PER_PAGE = 150
 

@@ -73,7 +73,7 @@ class Bar:
     def said(self, line: str) -> None:
         """A line above the bar; a terminal that has gone away is no reason to end the run."""
         with suppress(OSError):
-            self._progress.console.print(escape(printable(line)), highlight=False)
+            self._progress.console.print(escape(printable(line)), highlight=False, emoji=False)
 
 
 @contextmanager

@@ -102,9 +102,12 @@ class Standing:
             due = [p.chunk for p in chunks if planner.is_due(p.record, failed_only=False) and p.chunk.id not in paid]
             paid.update(chunk.id for chunk in due)
             estimate = planner.estimate(due)
-            cost_usd = prices.cost_usd(self.job.endpoint.model, estimate.usage)
+            usage = estimate.usage + self._synthesis_usage(chunks, known)
+            if usage != Usage() and why is Why.UNCHANGED:
+                why = Why.UNFINISHED  # all but the summary of the whole
+            cost_usd = prices.cost_usd(self.job.endpoint.model, usage)
             reason = file.problem or (content.problem if content else None)
-            yield PlannedDocument(file.path, why, reason, estimate.chunks, estimate.pages, estimate.usage, cost_usd)
+            yield PlannedDocument(file.path, why, reason, estimate.chunks, estimate.pages, usage, cost_usd)
 
     def results(self, run: str) -> tuple[tuple[DocumentResult, ...], frozenset[str]]:
         """Every file's result, and the models that gave their answers, by their own word.
@@ -146,6 +149,17 @@ class Standing:
         """A live endpoint is asked again for what only rules have answered, say in a trial with ``serve``."""
         is_live = self.job.endpoint.use not in ("offline", "custom")
         return _OPEN if is_live and record.model == RULES_MODEL else record
+
+    def _synthesis_usage(self, chunks: Sequence[PlannedChunk], known: Mapping[str, ChunkRecord]) -> Usage:
+        """What the summary of the whole will take, if a run asks for it."""
+        if not self.job.prompt.synthesis or len(chunks) < 2:
+            return Usage()
+        if any(p.record.state is ChunkState.FAILED and not planner.is_due(p.record, failed_only=False) for p in chunks):
+            return Usage()  # there will be no whole
+        synthesis = self._synthesis(chunks)
+        if synthesis and not planner.is_due(known.get(synthesis.id, _OPEN), failed_only=False):
+            return Usage()
+        return planner.estimate_text(len(chunks) * planner.SUMMARY_CHARACTERS)
 
     def _distinct_contents(self) -> Iterator[Content]:
         for sha256 in dict.fromkeys(file.sha256 for file in self.files):

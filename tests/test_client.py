@@ -273,7 +273,6 @@ def test_a_payload_that_is_gone_is_an_error_of_its_file(tmp_path: Path) -> None:
         assert asyncio.run(exchange(server.base_url)).status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="h11's own exception comes out: the length of the file is not held to")
 @pytest.mark.parametrize("change_bytes", [-4_000_000, 1000], ids=["shorter", "longer"])
 def test_a_payload_that_changes_its_size_while_it_is_sent_is_trouble_that_is_foreseen(
     tmp_path: Path, change_bytes: int
@@ -694,16 +693,32 @@ def test_a_short_key_does_not_destroy_answers(key: str) -> None:
 # --- proxies and TLS
 
 
-def test_a_proxy_of_the_environment_is_used_for_the_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that only the proxy can resolve is reached through it, payload and all."""
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("form", ["http://{}", "http://user:word@{}", "{}"])
+def test_a_proxy_of_the_environment_is_used_for_the_outside(
+    monkeypatch: pytest.MonkeyPatch, variable: str, form: str
+) -> None:
+    """A name that only the proxy can resolve is reached through it, with its own password where it wants one."""
     seen: list[Request] = []
     with serving(answering(OK, seen)) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.base_url)
-        monkeypatch.setenv("http_proxy", proxy.base_url)
+        monkeypatch.setenv(variable.lower(), form.format(proxy.address))
         reply = post("http://outside.invalid")
     assert (reply.status, reply.body) == (200, b"{}")
     assert seen[0].line == f"POST http://outside.invalid{PATH} HTTP/1.1"
     assert seen[0].body == SMALL.head
+    credentials = base64.b64encode(b"user:word").decode()
+    assert seen[0].all("proxy-authorization") == ([f"Basic {credentials}"] if "@" in form else [])
+
+
+@pytest.mark.parametrize("exceptions", ["outside.invalid", ".invalid", "a.com,outside.invalid", "*"])
+def test_what_no_proxy_names_is_reached_without_it(monkeypatch: pytest.MonkeyPatch, exceptions: str) -> None:
+    """Here it does not exist, and so the proxy must not see it."""
+    with serving(answering(OK)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url)
+        monkeypatch.setenv("no_proxy", exceptions)
+        reply = post("http://outside.invalid")
+    assert reply.status is None
+    assert proxy.accepted == 0
 
 
 def test_a_proxy_does_not_see_the_key_of_an_encrypted_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -716,7 +731,6 @@ def test_a_proxy_does_not_see_the_key_of_an_encrypted_request(monkeypatch: pytes
 
     with serving(refuse) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.base_url)
-        monkeypatch.setenv("https_proxy", proxy.base_url)
         reply = post("https://outside.invalid")
     assert heads[0] is not None
     assert heads[0].line == "CONNECT outside.invalid:443 HTTP/1.1"

@@ -1,0 +1,285 @@
+"""Each thing that would go wrong tonight is found, and says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import check, job
+from pipeline.check import Finding
+from pipeline.errors import ExitCode
+from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.ledger import Ledger, Lock
+from pipeline.serve import Endpoint, running
+from tests.conftest import DEADLINE_S, KEY, Workspace, clause, write_pdf
+
+THINGS = ["job file", "source folder", "report folder", "ledger", "price", "key", "model"]
+NOBODY = 65534
+PRICES = {"input": 1.0, "output": 1.0}
+
+
+def findings(workspace: Workspace, **environment: str) -> dict[str, Finding]:
+    """What a check of the job file finds, by what was tried."""
+    return {one.what: one for one in check.check_job(job.load(workspace.job_file), environment)}
+
+
+def wrong(found: dict[str, Finding]) -> dict[str, ExitCode]:
+    return {what: one.exit_code for what, one in found.items() if one.exit_code}
+
+
+def test_a_job_in_order_is_all_in_order(workspace: Workspace) -> None:
+    """Everything is tried, in the order in which a run needs it, and nothing is sent but a greeting."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    endpoint = Endpoint(keep_bodies=True)
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, prices=PRICES)
+        found = findings(workspace, DOCPIPE_TEST_KEY=KEY)
+    assert list(found) == THINGS
+    assert wrong(found) == {}
+    assert "1 files match" in found["source folder"].text
+    assert found["key"].text == "from DOCPIPE_TEST_KEY"
+    assert "says hello" in found["model"].text
+    assert [seen.body["messages"][0]["content"][0]["text"] for seen in endpoint.seen] == ["Hello"]
+    assert KEY not in repr(found)
+    assert not workspace.reports.exists()
+
+
+def test_offline_needs_no_key(workspace: Workspace) -> None:
+    """The built-in endpoint is asked as any other."""
+    workspace.write_job()
+    found = findings(workspace)
+    assert wrong(found) == {}
+    assert found["key"].text == "none needed"
+
+
+def test_every_trouble_is_found_at_once(workspace: Workspace) -> None:
+    """One does not hide the next."""
+    workspace.reports.write_text("a file")
+    workspace.ledger.write_bytes(b"SQLite format 3\0" + b"garbage " * 1000)
+    workspace.write_job(
+        "http://127.0.0.1:9", source={"folder": "nowhere"}, endpoint={"model": "m"}, budget={"max_usd": 1.0}
+    )
+    found = findings(workspace, DOCPIPE_TEST_KEY=KEY)
+    assert wrong(found) == {
+        "source folder": ExitCode.SETTINGS,
+        "report folder": ExitCode.SETTINGS,
+        "ledger": ExitCode.LEDGER,
+        "price": ExitCode.SETTINGS,
+        "model": ExitCode.API_DOWN,
+    }
+
+
+# --- folders
+
+
+def test_a_folder_that_is_missing_is_named(workspace: Workspace) -> None:
+    """With its whole path."""
+    workspace.write_job(source={"folder": "nowhere"})
+    found = findings(workspace)
+    assert wrong(found) == {"source folder": ExitCode.SETTINGS}
+    assert str(workspace.folder / "nowhere") in found["source folder"].text
+
+
+def test_files_that_cannot_be_read_are_counted(workspace: Workspace) -> None:
+    """Here a pipe, which waits for ever."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    os.mkfifo(workspace.docs / "pipe.pdf")
+    workspace.write_job()
+    found = findings(workspace)
+    assert wrong(found) == {}
+    assert "2 files match, 1 of them cannot be read" in found["source folder"].text
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, unlike ``tmp_path``."""
+    folder = Path(tempfile.mkdtemp(prefix="docpipe-test-"))
+    folder.chmod(0o755)
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def findings_of_nobody(job_file: Path) -> dict[str, int]:
+    """What is wrong for a user without rights, who may be the one that runs the tests."""
+    code = f"""
+import asyncio, os, sys
+from pathlib import Path
+from pipeline import check, job
+loaded = job.load(Path(sys.argv[1]))
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
+    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+for finding in check.check_job(loaded, {{}}):
+    print(int(finding.exit_code), finding.what, finding.text, sep="\\t")
+    if finding.what == "price":
+        break  # the rest starts processes, for which this user may not have the rights
+"""
+    run = [sys.executable, "-c", code, str(job_file)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows] == THINGS[:5]
+    return {what: int(code) for code, what, _ in rows if code != "0"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "below"),
+    [(0o555, ""), (0o555, "deep/er"), (0o000, ""), (0o000, "deep/er")],
+)
+def test_a_report_folder_that_this_user_cannot_write_is_found(open_folder: Path, mode: int, below: str) -> None:
+    """Also where it would have to be made first, and where not even that can be seen."""
+    workspace = Workspace(open_folder)
+    (workspace.folder / "state").mkdir()
+    (workspace.folder / "state").chmod(0o777)
+    workspace.write_job(report={"folder": f"reports/{below}"}, ledger={"path": "state/x.sqlite3"})
+    workspace.reports.mkdir()
+    workspace.reports.chmod(mode)
+    assert findings_of_nobody(workspace.job_file) == {"report folder": ExitCode.SETTINGS}
+
+
+@pytest.mark.parametrize("mode", [0o555, (0o000)])
+def test_a_ledger_that_this_user_cannot_write_is_found(open_folder: Path, mode: int) -> None:
+    """Its folder takes no file, or cannot even be looked into."""
+    workspace = Workspace(open_folder)
+    workspace.reports.mkdir()
+    workspace.reports.chmod(0o777)
+    workspace.write_job(ledger={"path": "state/x.sqlite3"})
+    (workspace.folder / "state").mkdir()
+    (workspace.folder / "state").chmod(mode)
+    assert findings_of_nobody(workspace.job_file) == {"ledger": ExitCode.SETTINGS}
+
+
+def test_a_source_folder_that_this_user_cannot_read_is_found(open_folder: Path) -> None:
+    """Permissions are different from a folder that is not there."""
+    workspace = Workspace(open_folder)
+    for name in ("reports", "state"):
+        (workspace.folder / name).mkdir()
+        (workspace.folder / name).chmod(0o777)
+    workspace.write_job(ledger={"path": "state/x.sqlite3"})
+    workspace.docs.chmod(0o000)
+    assert findings_of_nobody(workspace.job_file) == {"source folder": ExitCode.SETTINGS}
+
+
+def test_a_report_folder_that_is_a_file_is_found(workspace: Workspace) -> None:
+    """So is one below a file."""
+    (workspace.folder / "file").write_text("")
+    for folder in ("file", "file/reports"):
+        workspace.write_job(report={"folder": folder})
+        found = findings(workspace)
+        assert wrong(found) == {"report folder": ExitCode.SETTINGS}
+        assert str(workspace.folder / "file") in found["report folder"].text
+
+
+def test_a_full_disk_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the run fails at its end."""
+    workspace.write_job()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12, 12_000_000))
+    found = findings(workspace)
+    assert wrong(found) == {"report folder": ExitCode.SETTINGS, "ledger": ExitCode.SETTINGS}
+    assert "only 12 MB are free" in found["report folder"].text
+
+
+# --- ledger
+
+
+def test_a_ledger_that_another_run_holds_is_found(workspace: Workspace) -> None:
+    """Its owner is named."""
+    workspace.write_job()
+    with Lock(workspace.ledger):
+        found = findings(workspace)
+    assert wrong(found) == {"ledger": ExitCode.LOCKED}
+    assert f"process {os.getpid()}" in found["ledger"].text
+
+
+def test_a_damaged_ledger_is_found_and_left_alone(workspace: Workspace) -> None:
+    """What to do is for a person to decide."""
+    workspace.write_job()
+    workspace.ledger.write_bytes(b"SQLite format 3\0" + b"garbage " * 1000)
+    before = workspace.ledger.read_bytes()
+    found = findings(workspace)
+    assert wrong(found) == {"ledger": ExitCode.LEDGER}
+    assert "restore it from a backup" in found["ledger"].text
+    assert workspace.ledger.read_bytes() == before
+
+
+def test_a_good_ledger_says_when_the_job_last_ran(workspace: Workspace) -> None:
+    """And a job that never ran, that it is new."""
+    workspace.write_job()
+    assert "a new one" in findings(workspace)["ledger"].text
+    with Ledger.writing(workspace.ledger):
+        pass
+    assert "a new one" in findings(workspace)["ledger"].text
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    started_at = workspace.run().run.started_at
+    assert f"last run {started_at}" in findings(workspace)["ledger"].text
+
+
+# --- price, key, model
+
+
+@pytest.mark.parametrize(
+    ("sections", "exit_code"),
+    [
+        ({}, None),
+        ({"budget": {"max_usd": 1.0}}, ExitCode.SETTINGS),
+        ({"budget": {"max_usd": 1.0}, "prices": PRICES}, None),
+    ],
+    ids=["without a budget", "with a budget", "with a price"],
+)
+def test_only_a_budget_needs_a_known_price(
+    workspace: Workspace, sections: dict[str, Any], exit_code: ExitCode | None
+) -> None:
+    """Without one an unknown price is said and no trouble."""
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url, endpoint={"model": "nobody-knows"}, **sections)
+        found = findings(workspace, DOCPIPE_TEST_KEY=KEY)
+    assert wrong(found) == ({"price": exit_code} if exit_code else {})
+    assert ("unknown" in found["price"].text) == ("prices" not in sections)
+
+
+def test_a_missing_key_is_found_and_nothing_is_sent(workspace: Workspace) -> None:
+    """The variable is named."""
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, prices=PRICES)
+        found = findings(workspace, OTHER_KEY=KEY)
+    assert wrong(found) == {"key": ExitCode.SETTINGS}
+    assert "DOCPIPE_TEST_KEY" in found["key"].text
+    assert "model" not in found
+    assert endpoint.seen == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "exit_code", "words"),
+    [
+        (FaultKind.AUTHENTICATION, ExitCode.ACCOUNT, "401 authentication_error"),
+        (FaultKind.BILLING, ExitCode.ACCOUNT, "402 billing_error"),
+        (FaultKind.MODEL_NOT_FOUND, ExitCode.ACCOUNT, "this model does not exist"),
+        (FaultKind.BAD_REQUEST, ExitCode.SETTINGS, "400 invalid_request_error"),
+        (FaultKind.OVERLOADED, ExitCode.API_DOWN, "529 overloaded_error"),
+        (FaultKind.HTML_200, ExitCode.API_DOWN, "HTML page"),
+        (FaultKind.DROP, ExitCode.API_DOWN, "connection"),
+    ],
+)
+def test_a_model_that_does_not_say_hello_is_found(
+    workspace: Workspace, kind: FaultKind, exit_code: ExitCode, words: str
+) -> None:
+    """With the exit code that a run would have, the model, the address and the endpoint's own words."""
+    with running(Endpoint(FaultPlan((FaultRule(Fault(kind), every=1),)))) as base_url:
+        workspace.write_job(base_url, endpoint={"model": "some-model"}, prices=PRICES)
+        found = findings(workspace, DOCPIPE_TEST_KEY=KEY)
+    assert wrong(found) == {"model": exit_code}
+    assert words in found["model"].text
+    assert f"some-model at {base_url}" in found["model"].text
