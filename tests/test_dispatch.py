@@ -367,13 +367,14 @@ def test_no_synthesis_for_a_document_with_a_gap(path: Path) -> None:
 
 
 def test_a_refused_schema_is_learned_and_costs_no_try(path: Path) -> None:
-    """From the first refusal on all is asked in words."""
+    """From the first refusal on all is asked in words, with as many tries as without it."""
     refused = Failure(FailureClass.OURS, "400: output_config", Exchange(400), output_refused=True)
-    actor = Actor(lambda name, number: refused if actor.by_schema[-1] else ANSWER)
-    stage = Stage(path, actor, concurrency=1, attempts=1)
+    script = {("d00 1", 1): refused, ("d00 1", 2): DOWN, ("d01 1", 1): DOWN}
+    actor = Actor(lambda name, number: script.get((name, number), ANSWER))
+    stage = Stage(path, actor, concurrency=1, attempts=2)
     assert stage.send(singles(4)) is None
-    assert actor.by_schema == [True] + [False] * 4
-    assert actor.sent.count("d00 1") == 2
+    assert Counter(actor.sent) == {"d00 1": 3, "d01 1": 2, "d02 1": 1, "d03 1": 1}
+    assert actor.by_schema == [True] + [False] * 6
     assert set(stage.states.values()) == {"answered"}
     assert any("asking in words" in line for line in stage.observer.lines)
 
