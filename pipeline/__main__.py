@@ -6,11 +6,11 @@ import os
 import sys
 from contextlib import suppress
 
-from pipeline import cli
-
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    from pipeline import cli  # not at the top: each worker process imports this module once more
+
     exit_code = cli.end()
     with suppress(OSError):  # nobody reads any more
         sys.stdout.flush()

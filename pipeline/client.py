@@ -1,10 +1,10 @@
 """One request over HTTP; the only module that knows httpx.
 
-One pool slows down quadratically with its connections (it looks at each of them for each request), so a
-few pools with few connections each share one TLS context. Requests go to the pools' transports directly:
-what ``httpx.AsyncClient`` adds (redirects, cookies, authentication) is not wanted here and takes as long
-as the sending itself. Bodies are streamed from disk in blocks of base64 with the length known in advance:
-a request of 20 MB costs 0.4 MB of memory.
+A pool of httpx slows down quadratically with its connections (it looks at each of them for each request),
+so each connection is a transport of its own, and all share one TLS context. Requests go to the transports
+directly: what ``httpx.AsyncClient`` adds (redirects, cookies, authentication) is not wanted here and takes
+as long as the sending itself. Bodies are streamed from disk in blocks of base64 with the length known in
+advance: a request of 20 MB costs 0.4 MB of memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import httpx
 
 from pipeline.messages import Body
 
-_CONNECTIONS_PER_POOL = 8
 _BLOCK_BYTES = 192 * 1024  # divisible by three: each block is base64 without padding
 _LARGEST_RESPONSE_BYTES = 64_000_000
 _CONNECT_S = 10.0
@@ -76,9 +75,10 @@ class Client:
         # Generating an answer may take minutes without a byte; the deadline in _exchange bounds the whole.
         timeouts = {"connect": _CONNECT_S, "read": timeout_s, "write": _WRITE_S, "pool": _CONNECT_S}
         self._extensions = {"timeout": timeouts}
-        pools = -(-concurrency // _CONNECTIONS_PER_POOL)
-        self._pools = [_HandlerTransport(handler)] if handler else _transports(httpx.URL(base_url), pools)
-        self._free = [pool for pool in self._pools for _ in range(pools * _CONNECTIONS_PER_POOL // len(self._pools))]
+        self._connections = (
+            [_HandlerTransport(handler)] * concurrency if handler else _connections(httpx.URL(base_url), concurrency)
+        )
+        self._free = list(self._connections)
 
     async def post(self, path: str, body: Body, payload: Path | None = None) -> Reply:
         """Send a body, with the file at ``payload`` in base64 in its gap, and await the whole response.
@@ -96,13 +96,13 @@ class Client:
     async def _exchange(
         self, method: str, path: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None
     ) -> Reply:
-        pool = self._free.pop()
+        connection = self._free.pop()
         started = time.monotonic()
         reply = _Partial()
         problem = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await pool.handle_async_request(self._request(method, path, headers, content))
+                response = await connection.handle_async_request(self._request(method, path, headers, content))
                 try:
                     await reply.take(response)
                 finally:
@@ -112,7 +112,7 @@ class Client:
         except (httpx.TransportError, httpx.DecodingError, _TooLongError) as error:
             problem = _words(error)
         finally:
-            self._free.append(pool)
+            self._free.append(connection)
         return self._without_secret(reply, problem, time.monotonic() - started)
 
     def _request(
@@ -140,8 +140,8 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pool in self._pools:
-            await pool.aclose()
+        for connection in self._connections:
+            await connection.aclose()
 
 
 class _TooLongError(Exception):
@@ -204,19 +204,15 @@ def _words(error: Exception) -> str:
     return ": ".join(part for part in (names.get(type(error), "the connection broke"), said) if part)
 
 
-def _transports(url: httpx.URL, count: int) -> Sequence[httpx.AsyncBaseTransport]:
-    """Pools of connections to an endpoint, through the environment's proxy where it names one.
+def _connections(url: httpx.URL, count: int) -> Sequence[httpx.AsyncBaseTransport]:
+    """Connections to an endpoint, through the environment's proxy where it names one; each opens when it is used.
 
     Raises:
         ImportError, ValueError, OSError: a proxy or a certificate file that cannot be used.
     """
     tls = httpx.create_ssl_context() if url.scheme == "https" else False
     proxy = _proxy_for(url)
-    limits = httpx.Limits(
-        max_connections=_CONNECTIONS_PER_POOL,
-        max_keepalive_connections=_CONNECTIONS_PER_POOL,
-        keepalive_expiry=_KEEP_ALIVE_S,
-    )
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEP_ALIVE_S)
     try:
         return [httpx.AsyncHTTPTransport(verify=tls, proxy=proxy, limits=limits) for _ in range(count)]
     except httpx.InvalidURL as error:

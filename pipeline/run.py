@@ -42,6 +42,8 @@ from pipeline.scanner import scan
 from pipeline.standing import PlannedDocument, Standing
 from pipeline.text import shortened
 
+_IDLE_AFTER_S = 1.0  # by then the first requests are out, and their answers take longer
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -236,6 +238,7 @@ async def _open_and_send(
             sender = _Sender(worker, contents, sources)
             dispatcher = Dispatcher(ledger, _rules(job, run, standing), sender, standing.synthesis, observer)
             observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})
+            asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
             with signals.interruptible(dispatcher, observer):
                 return await dispatcher.send_all(tasks)
 

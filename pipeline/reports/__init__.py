@@ -79,7 +79,12 @@ def _add_pages(staged: Staging, result: RunResult, shown: _Shown, last: _LastRep
             staged.add(folder / page, markdown.render_document(document, result).encode())
 
 
-# The libraries of these two load slowly: only what is rendered is loaded.
+# The libraries of these two load slowly: they are loaded by the first that renders, or ahead of it by ``load``.
+
+
+def load() -> None:
+    """Load what ``write`` may need, which takes 0.1 s, at a time when nobody waits for it."""
+    from pipeline.reports import html, xlsx  # noqa: F401
 
 
 def _workbook(result: RunResult) -> bytes:

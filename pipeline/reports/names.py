@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
 import unicodedata
-from pathlib import PurePosixPath
 
 # 60 letters of four bytes each, the hash and ".md" stay below the 255 bytes that file systems allow.
 _SLUG_CHARACTERS = 60
@@ -19,6 +19,6 @@ def document_name(path: str) -> str:
     Letters, digits and dashes only, whatever the path holds; the digits at the end tell apart paths that
     read the same, also where the file system does not tell capitals.
     """
-    stem = unicodedata.normalize("NFC", PurePosixPath(path).stem)
+    stem = unicodedata.normalize("NFC", posixpath.splitext(posixpath.basename(path))[0])
     slug = re.sub(r"[\W_]+", "-", stem)[:_SLUG_CHARACTERS].strip("-") or "document"
     return f"{slug}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:_HASH_DIGITS]}"
