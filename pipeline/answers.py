@@ -26,7 +26,7 @@ def judge(message: Message, schema: Schema, exchange: Exchange) -> Answer | Fail
         why = shortened(message.refusal or "no explanation given", 200)
         return Failure(FailureClass.REFUSAL, f"the model refused: {why}", exchange)
     if message.stop_reason == "max_tokens":
-        return Failure(FailureClass.TOO_LARGE, "the answer did not fit into max_tokens", exchange)
+        return Failure(FailureClass.TOO_LARGE, "the answer did not fit into max_tokens", exchange, output_cut=True)
     if message.stop_reason == "model_context_window_exceeded":
         return Failure(FailureClass.TOO_LARGE, "the pages do not fit into the model's context window", exchange)
     if message.stop_reason in ("tool_use", "pause_turn"):

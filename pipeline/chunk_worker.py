@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,9 +63,12 @@ class ChunkWorker:
             target.unlink(missing_ok=True)
         return too_large or Payload(target, size_bytes)
 
-    async def send_chunk(self, chunk: Chunk, original: Original, payload: Payload, by_schema: bool) -> Outcome:
+    async def send_chunk(
+        self, chunk: Chunk, original: Original, payload: Payload, by_schema: bool, max_tokens: int
+    ) -> Outcome:
         """One attempt for one chunk. Whatever goes wrong is a value; a spooled payload is deleted."""
-        body = self._body(chunk, original, by_schema)
+        endpoint = replace(self.endpoint, max_tokens=max_tokens)
+        body = messages.chunk_body(endpoint, self.prompt, chunk.pages, original.page_count, by_schema)
         try:
             if payload.spooled_bytes:
                 return await self._send(body, messages.RESULT_SCHEMA, payload)
@@ -81,17 +85,15 @@ class ChunkWorker:
         finally:
             _delete(payload)
 
-    async def send_synthesis(self, synthesis: Synthesis, by_schema: bool) -> Outcome:
+    async def send_synthesis(self, synthesis: Synthesis, by_schema: bool, max_tokens: int) -> Outcome:
         """One attempt to turn chunk summaries into one."""
-        body = messages.synthesis_body(self.endpoint, self.prompt, synthesis.summaries, by_schema)
+        endpoint = replace(self.endpoint, max_tokens=max_tokens)
+        body = messages.synthesis_body(endpoint, self.prompt, synthesis.summaries, by_schema)
         return await self._send(body, messages.SYNTHESIS_SCHEMA, Payload(None))
 
     def _request_bytes(self, file_bytes: int) -> int:
         """The size of a request around a file; for its few words about pages, the longest are taken."""
         return self.largest_body.size_bytes(file_bytes)
-
-    def _body(self, chunk: Chunk, original: Original, by_schema: bool) -> Body:
-        return messages.chunk_body(self.endpoint, self.prompt, chunk.pages, original.page_count, by_schema)
 
     async def _send(self, body: Body, schema: Schema, payload: Payload) -> Outcome:
         reply = await self.client.post(messages.MESSAGES_PATH, body, payload.path)
@@ -107,6 +109,12 @@ class ChunkWorker:
         return Failure(FailureClass.TOO_LARGE, f"page {chunk.pages} alone makes {words}")
 
 
+def _limit(headers: Mapping[str, str]) -> int | None:
+    """The requests a minute that the account has, where the response says so."""
+    value = headers.get("anthropic-ratelimit-requests-limit", "")
+    return int(value) if value.isascii() and value.isdigit() and 0 < len(value) < 8 and int(value) else None
+
+
 _CHANGED = "the file changed while the run was under way; the next run reads it as it is then"
 
 
@@ -118,7 +126,7 @@ def _delete(payload: Payload) -> None:
 def received(reply: Reply) -> tuple[Message, Exchange] | Failure:
     """The message that a reply brings, with what it cost, or why it brings none."""
     request_id = reply.headers.get("request-id") or reply.headers.get("x-request-id")
-    exchange = Exchange(reply.status, request_id, reply.latency_s)
+    exchange = Exchange(reply.status, request_id, reply.latency_s, requests_per_minute=_limit(reply.headers))
     if reply.status is None:
         return failures.of_trouble(reply.problem or "no response", exchange)
     if reply.status != 200:

@@ -16,16 +16,19 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from pipeline import planner
+from pipeline.budget import Budget, Reservation
 from pipeline.domain import Answer, Chunk, ChunkState, Failure, FailureClass, Outcome, Payload, Split, Synthesis, Task
 from pipeline.errors import ExitCode
-from pipeline.failures import CoolDown, Pacer, RetryPolicy
+from pipeline.failures import RetryPolicy, advice
 from pipeline.ledger import Ledger, NewChunk, Settled
+from pipeline.outage import Outage
+from pipeline.pacing import Gate
 from pipeline.prices import PriceList
 from pipeline.workers import Feed, Finished, Pool, Wake
 
 _REFUSED_REQUESTS_IN_A_ROW = 3
-_GIVEN_UP_IN_A_ROW = 8  # or as many as are in flight, if that is more
 _SPOOLED_AHEAD_BYTES = 200_000_000
+_NOTHING = Reservation()
 
 
 class Sender(Protocol):
@@ -34,7 +37,7 @@ class Sender(Protocol):
     async def prepare(self, task: Task) -> Payload | Failure | Split:
         """What the task sends, made ready ahead of its turn."""
 
-    async def send(self, task: Task, payload: Payload, by_schema: bool) -> Outcome:
+    async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
         """One attempt, asked by schema or in words; the payload is used up by it."""
 
 
@@ -53,7 +56,11 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a run sends. ``learns_output``: asks in words once the endpoint has refused a schema."""
+    """How a run sends.
+
+    ``learns_output``: asks in words once the endpoint has refused a schema. ``most_tokens`` bounds the
+    ``max_tokens`` of a request that is made anew because its answer did not fit.
+    """
 
     run: str
     concurrency: int
@@ -61,6 +68,8 @@ class Rules:
     retry: RetryPolicy
     by_schema: bool
     learns_output: bool
+    max_tokens: int
+    most_tokens: int
     model: str
     prices: PriceList
     max_usd: float | None
@@ -79,17 +88,22 @@ class Stop:
 class _Item:
     """A task on its way.
 
-    ``tries`` were made in this run, the first at ``since_s``; ``attempt`` is the number of the last in the
-    ledger. ``payload`` is there from when it is ready until it is sent.
+    ``tries`` were made in this run, the first at ``since_s`` and the last at ``begun_s``; ``attempt`` is
+    the number of the last in the ledger. ``rejections`` counts how often its pages were said to be no good.
+    ``part_of`` is the chunk that it is a part of. ``payload`` is there from when it is ready until it is sent.
     """
 
     task: Task
+    max_tokens: int
+    part_of: str | None = None
     tries: int = 0
+    rejections: int = 0
     since_s: float = 0.0
+    begun_s: float = 0.0
     attempt: int = 0
     by_schema: bool = True
     payload: Payload | None = None
-    reserved_usd: float = 0.0
+    reservation: Reservation = _NOTHING
 
 
 class Dispatcher:
@@ -114,8 +128,9 @@ class Dispatcher:
         self._observer = observer
         self._by_schema = rules.by_schema
         self._schema_works = False
-        self._cool_down = CoolDown()
-        self._pacer = Pacer(rules.requests_per_minute)
+        self._gate = Gate(rules.concurrency, rules.requests_per_minute)
+        self._outage = Outage(rules.concurrency, rules.retry)
+        self._budget = Budget(rules.max_usd, rules.prices, rules.model)
         self._wake = Wake()
         # As many chunks are cut ahead as are in flight: when all answers come at once, the next are ready.
         self._preparing: Pool[_Item, Payload | Failure | Split] = Pool(self._prepare, rules.concurrency, self._wake)
@@ -123,9 +138,9 @@ class Dispatcher:
         self._sending: Pool[_Item, Outcome] = Pool(self._send, rules.concurrency, self._wake)
         self._feed: Feed[_Item] = Feed(iter(()), rules.concurrency)
         self._left: Counter[str] = Counter()
-        self._spent_usd = self._reserved_usd = 0.0
         self._in_flight = 0
-        self._answers = self._given_up_in_a_row = self._refused_in_a_row = 0
+        self._answers = self._refused_in_a_row = 0
+        self._unexplained: set[str] = set()  # chunks with a page that is no good, which no part has shown to hold yet
         self._news: list[tuple[Task, Outcome | Split, ChunkState, float | None]] = []
         self._bug: Exception | None = None
         self.stop: Stop | None = None
@@ -143,7 +158,7 @@ class Dispatcher:
             Exception: a bug in a worker, after everything else in flight was recorded.
         """
         self._left.update(task.content for task in tasks if isinstance(task, Chunk))
-        self._feed = Feed((_Item(task) for task in tasks), self._rules.concurrency)
+        self._feed = Feed((_Item(task, self._rules.max_tokens) for task in tasks), self._rules.concurrency)
         try:
             self._turn()
             while self._preparing.busy or self._sending.busy or self._wait_s() is not None:
@@ -156,7 +171,7 @@ class Dispatcher:
             self._turn()  # what came in at the last moment
         if self._bug is not None:
             raise self._bug
-        if self.stop is None and self._answers == 0 and self._given_up_in_a_row:
+        if self.stop is None and self._answers == 0 and self._outage.suspected:
             self.stop = Stop(ExitCode.API_DOWN, "the API gave no answer to the end; the next run tries again")
         return self.stop
 
@@ -169,7 +184,7 @@ class Dispatcher:
                 self._settle_sent(sent)
             for prepared in self._preparing.collect():
                 self._settle_prepared(prepared)
-            while len(begun) < self._sending.free and (item := self._next_ready()):
+            while self._in_flight < self._gate.slots and (item := self._next_ready()):
                 begun.append(self._begin(item))
         for item in begun:  # on record before it leaves
             self._sending.start(item)
@@ -184,53 +199,62 @@ class Dispatcher:
 
     def _next_ready(self) -> _Item | None:
         """The next item to send, if one may begin now."""
-        if self._feed.stopped or not self._ready or time.monotonic() < self._gate_s():
+        if self._feed.stopped or not self._ready or time.monotonic() < self._opens_s():
             return None
-        cost_usd = self._estimated_usd(self._ready[0].task)
-        if self._is_over_budget(cost_usd):
-            if not self._in_flight:
-                left = f"${self._rules.max_usd:g} with ${self._spent_usd:.4f} spent"
-                reason = f"the budget does not cover the next request (about ${cost_usd:.4f}; {left})"
+        item = self._ready[0]
+        reservation = self._budget.reservation(item.task, item.max_tokens)
+        if not self._budget.covers(reservation):
+            if not self._in_flight:  # else a result may yet make room
+                left = self._budget.left_in_words
+                reason = f"the budget does not cover the next request (up to ${reservation.usd:.4f}; {left})"
                 self._end(Stop(ExitCode.BUDGET, f"{reason}; a run with a new budget goes on"))
             return None
-        self._reserved_usd += cost_usd
-        return replace(self._ready.popleft(), reserved_usd=cost_usd)
-
-    def _is_over_budget(self, cost_usd: float) -> bool:
-        """Whether a request may not begin now; what is in flight may yet turn out cheaper than was reserved."""
-        limit_usd = self._rules.max_usd
-        return limit_usd is not None and self._spent_usd + self._reserved_usd + cost_usd > limit_usd
+        return replace(self._ready.popleft(), reservation=reservation)
 
     def _waits_for_money(self) -> bool:
         """Whether only a result in flight can make room in the budget; with none the next turn ends the run."""
-        return bool(self._in_flight) and self._is_over_budget(self._estimated_usd(self._ready[0].task))
+        item = self._ready[0]
+        return bool(self._in_flight) and not self._budget.covers(self._budget.reservation(item.task, item.max_tokens))
 
-    def _gate_s(self) -> float:
+    def _opens_s(self) -> float:
         """Nothing may begin before this time, whoever waits."""
-        return max(self._cool_down.until_s, self._pacer.next_s)
+        return max(self._gate.opens_s(time.monotonic()), self._outage.until_s)
 
     def _begin(self, item: _Item) -> _Item:
         now_s = time.monotonic()
-        self._pacer.took(now_s)
+        self._gate.began(now_s)
         self._in_flight += 1
         attempt = self._ledger.begin(_new(item.task), self._rules.run, _now())
-        since_s = item.since_s or now_s
-        return replace(item, attempt=attempt, tries=item.tries + 1, since_s=since_s, by_schema=self._by_schema)
+        self._budget.hold(attempt, item.reservation)
+        return replace(
+            item,
+            attempt=attempt,
+            tries=item.tries + 1,
+            since_s=item.since_s or now_s,
+            begun_s=now_s,
+            by_schema=self._by_schema,
+        )
 
     def _wait_s(self) -> float | None:
-        """How long until something can begin; None while only a result can change that."""
-        times = []
-        if self._ready and self._sending.free and not self._feed.stopped and not self._waits_for_money():
-            times.append(self._gate_s())
-        if self._has_room() and (due_s := self._feed.due_s()) is not None:
+        """How long until something can begin; None while only a result can change that.
+
+        What the API wants later than the longest wait is not awaited: unless other work takes that long,
+        it is left to the next run.
+        """
+        now_s, times = time.monotonic(), []
+        may_send = self._in_flight < self._gate.slots and not self._feed.stopped
+        if self._ready and may_send and not self._waits_for_money():
+            times.append(self._opens_s())
+        due_s = self._feed.due_s() if self._has_room() else None
+        if due_s is not None and due_s <= now_s + self._rules.retry.max_wait_s:
             times.append(due_s)
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return max(0.0, min(times) - now_s) if times else None
 
     async def _prepare(self, item: _Item) -> Payload | Failure | Split:
         return await self._sender.prepare(item.task)
 
     async def _send(self, item: _Item) -> Outcome:
-        return await self._sender.send(item.task, item.payload or Payload(None), item.by_schema)
+        return await self._sender.send(item.task, item.payload or Payload(None), item.by_schema, item.max_tokens)
 
     def _settle_prepared(self, done: Finished[_Item, Payload | Failure | Split]) -> None:
         match done.result:
@@ -245,15 +269,15 @@ class Dispatcher:
 
     def _settle_sent(self, done: Finished[_Item, Outcome]) -> None:
         item, outcome = done.item, done.result
-        self._reserved_usd -= item.reserved_usd
         self._in_flight -= 1
         if outcome is None:
             self._stop_for_bug(done.bug)
             return
+        wire = outcome.exchange
+        cost_usd = self._rules.prices.cost_usd(wire.model or self._rules.model, wire.usage)
+        self._budget.settle(item.attempt, item.reservation, cost_usd, billed=wire.status == 200)
+        self._hear(item, outcome)
         state, again_in_s = self._judged(item, outcome)
-        cost_usd = self._rules.prices.cost_usd(outcome.exchange.model or self._rules.model, outcome.exchange.usage)
-        unknown_usd = item.reserved_usd if outcome.exchange.status == 200 else 0.0  # billed, but not said how much
-        self._spent_usd += unknown_usd if cost_usd is None else cost_usd
         self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)
         if state is ChunkState.ANSWERED and isinstance(item.task, Chunk):
             self._chunk_answered(item.task)  # after the answer is on record: the synthesis reads it there
@@ -276,43 +300,98 @@ class Dispatcher:
     def _answered(self, item: _Item) -> ChunkState:
         self._answers += 1
         self._schema_works = self._schema_works or item.by_schema
-        self._given_up_in_a_row = self._refused_in_a_row = 0
+        self._refused_in_a_row = 0
         return ChunkState.ANSWERED
 
     def _chunk_answered(self, chunk: Chunk) -> None:
         self._left[chunk.content] -= 1
         if self._left[chunk.content] == 0 and (synthesis := self._follow_up(chunk.content)):
-            self._feed.first(_Item(synthesis))
+            self._feed.first(_Item(synthesis, self._rules.max_tokens))
 
     def _halved(self, item: _Item) -> ChunkState | None:
-        """Put the halves of a chunk in its place; None when it has none."""
-        parts = planner.halves(item.task, self._rules.fingerprint) if isinstance(item.task, Chunk) else None
-        if parts is None:
+        """Put the parts of a chunk in its place; None when it has none."""
+        parts = planner.parts(item.task, self._rules.fingerprint) if isinstance(item.task, Chunk) else ()
+        if not parts:
             return None
-        self._left[item.task.content] += 1
+        self._left[item.task.content] += len(parts) - 1
         for part in reversed(parts):
-            self._feed.first(_Item(part))
+            self._feed.first(_Item(part, self._rules.max_tokens, part_of=item.task.id))
         return ChunkState.SPLIT
+
+    def _hear(self, item: _Item, outcome: Outcome) -> None:
+        """What an outcome says about the endpoint; one that does not answer to the end ends the run."""
+        wire, now_s = outcome.exchange, time.monotonic()
+        if not isinstance(outcome, Failure) or outcome.kind is not FailureClass.TRANSIENT or wire.status == 200:
+            self._outage.answered()
+            self._gate.answered(item.begun_s, now_s, wire.requests_per_minute)
+        elif outcome.retry_after_s != math.inf:  # else a file that changed, which says nothing about the endpoint
+            # A chunk may be asked to wait for hours; all others try their luck after the longest wait.
+            floor_s = outcome.retry_after_s and min(outcome.retry_after_s, self._rules.retry.max_wait_s)
+            failure = replace(outcome, retry_after_s=floor_s)
+            self._gate.failed(failure, item.begun_s, now_s, wire.requests_per_minute)
+            if self._outage.not_answered(item.task.id, failure, now_s):
+                self._end(Stop(ExitCode.API_DOWN, f"the API gives no answer: {outcome.reason}"))
 
     def _failed(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
         """The chunk's state after a failure, and when it is tried again in this run."""
         if self._is_about_output(item, failure):
             return ChunkState.OPEN, self._ask_in_words(item, failure)
+        if failure.output_cut and item.max_tokens < self._rules.most_tokens:
+            more = min(2 * item.max_tokens, self._rules.most_tokens)
+            return ChunkState.OPEN, self._at_once(replace(item, max_tokens=more))
         if failure.kind is FailureClass.ACCOUNT:
-            self._end(Stop(ExitCode.ACCOUNT, f"the API refuses the account: {failure.reason}"))
+            reason = f"the API refuses the account: {failure.reason}; {advice(failure)}"
+            self._end(Stop(ExitCode.ACCOUNT, reason))
             return ChunkState.OPEN, None
-        wait_s = self._wait_before_retry_s(item, failure)
+        if failure.kind is FailureClass.TRANSIENT:
+            return self._failed_for_now(item, failure)
+        return self._failed_for_good(item, failure)
+
+    def _failed_for_now(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
+        now_s = time.monotonic()
+        wait_s = self._rules.retry.wait_s(item.tries, now_s - (item.since_s or now_s), failure)
         if wait_s is not None:
-            now_s = time.monotonic()
-            self._cool_down.note(failure, now_s, wait_s)
             self._feed.later(item, now_s + wait_s)
-            return ChunkState.OPEN, wait_s
-        if failure.kind in (FailureClass.TOO_LARGE, FailureClass.DOCUMENT) and (state := self._halved(item)):
-            return state, None
-        if failure.kind is FailureClass.TRANSIENT and self._feed.stopped:
-            return ChunkState.OPEN, None  # cut short by the end of the run, not tried to the end
-        self._given_up(item, failure)
+        # What the end of the run cuts short was not tried to the end.
+        state = ChunkState.FAILED if wait_s is None and not self._feed.stopped else ChunkState.OPEN
+        return state, None if self._feed.stopped else wait_s
+
+    def _failed_for_good(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
+        if failure.kind is FailureClass.DOCUMENT:
+            return self._rejected(replace(item, rejections=item.rejections + 1), failure)
+        # A model may refuse more room for the answer than it has.
+        is_cut_answer = failure.kind is FailureClass.OURS and item.max_tokens > self._rules.max_tokens
+        if failure.kind is FailureClass.TOO_LARGE or is_cut_answer:
+            return self._halved(item) or ChunkState.FAILED, None
+        if failure.kind is FailureClass.OURS:
+            self._refused_in_a_row += 1
+            if self._answers == 0 and self._refused_in_a_row >= _REFUSED_REQUESTS_IN_A_ROW:
+                self._end(Stop(ExitCode.SETTINGS, f"the API refuses every request: {failure.reason}"))
         return ChunkState.FAILED, None
+
+    def _rejected(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
+        """The pages are said to be no good: tried again where that may be chance, else halved."""
+        if item.rejections <= failure.retries_first and not self._explains(item):
+            now_s = time.monotonic()
+            wait_s = self._rules.retry.wait_s(item.rejections, now_s - item.since_s, failure)
+            if wait_s is not None:
+                self._feed.later(item, now_s + wait_s)
+                return ChunkState.OPEN, wait_s
+        self._unexplained.add(item.task.id)
+        return self._halved(item) or ChunkState.FAILED, None
+
+    def _explains(self, item: _Item) -> bool:
+        """Whether a part fails as its whole did.
+
+        Then it is no chance, and no more tries are needed. A second part that fails may do so by chance.
+        """
+        explains = item.part_of in self._unexplained
+        self._unexplained.discard(item.part_of or "")
+        return explains
+
+    def _at_once(self, item: _Item) -> float:
+        self._feed.first(item)
+        return 0.0
 
     def _is_about_output(self, item: _Item, failure: Failure) -> bool:
         """Whether asking in words would help: the schema was refused, or seems to have been dropped silently.
@@ -329,39 +408,12 @@ class Dispatcher:
             self._observer.said(
                 f"the endpoint does not take output_config; asking in words from now on ({failure.reason})"
             )
-        self._feed.first(replace(item, tries=item.tries - 1))
-        return 0.0
-
-    def _wait_before_retry_s(self, item: _Item, failure: Failure) -> float | None:
-        if self._feed.stopped:
-            return None
-        if failure.kind is not FailureClass.TRANSIENT and max(item.tries, 1) > failure.retries_first:
-            return None
-        return self._rules.retry.wait_s(item.tries, time.monotonic() - item.since_s, failure)
-
-    def _given_up(self, item: _Item, failure: Failure) -> None:
-        # An answer that does not fit, or a file that changed, says nothing about the endpoint.
-        no_answer = failure.exchange.status != 200 and item.tries and failure.retry_after_s != math.inf
-        if failure.kind is FailureClass.TRANSIENT and no_answer:
-            self._given_up_in_a_row += 1
-            if self._given_up_in_a_row >= max(self._rules.concurrency, _GIVEN_UP_IN_A_ROW):
-                self._end(Stop(ExitCode.API_DOWN, f"the API gives no answer: {failure.reason}"))
-        if failure.kind is FailureClass.OURS:
-            self._refused_in_a_row += 1
-            if self._answers == 0 and self._refused_in_a_row >= _REFUSED_REQUESTS_IN_A_ROW:
-                self._end(Stop(ExitCode.SETTINGS, f"the API refuses every request: {failure.reason}"))
+        return self._at_once(replace(item, tries=item.tries - 1))
 
     def _end(self, stop: Stop) -> None:
         self.stop = self.stop or stop
         self._feed.stop()
         self._wake.set()
-
-    def _estimated_usd(self, task: Task) -> float:
-        if isinstance(task, Chunk):
-            usage = planner.estimate([task]).usage
-        else:
-            usage = planner.estimate_text(sum(len(text) for _, text in task.summaries))
-        return self._rules.prices.cost_usd(self._rules.model, usage) or 0.0
 
 
 def _new(task: Task) -> NewChunk:

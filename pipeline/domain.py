@@ -158,13 +158,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """How one request went on the wire. ``status`` is None when no response began, or nothing was sent."""
+    """How one request went on the wire. ``status`` is None when no response began, or nothing was sent.
+
+    ``requests_per_minute`` is the limit that the response named.
+    """
 
     status: int | None = None
     request_id: str | None = None
     latency_s: float = 0.0
     model: str | None = None
     usage: Usage | None = None
+    requests_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +186,11 @@ class Answer:
 class Failure:
     """A request that brought no answer, and why.
 
-    ``retry_after_s`` is what the server asked for, infinite
-    when no wait in this run would help. ``output_refused``: the endpoint did not take ``output_config``;
-    asking in words may work. ``retries_first``: so many tries on the same bytes come before what the
-    class calls for. ``slow_down``: the server gets too much, from all workers together.
+    ``retry_after_s`` is what the server asked for, infinite when no wait in this run would help.
+    ``output_refused``: the endpoint did not take ``output_config``; asking in words may work.
+    ``output_cut``: the answer needs a larger ``max_tokens``. ``retries_first``: so many more tries on the
+    same bytes come before what the class calls for. ``slow_down``: the server gets too much, from all
+    workers together.
     """
 
     kind: FailureClass
@@ -193,6 +198,7 @@ class Failure:
     exchange: Exchange = Exchange()
     retry_after_s: float | None = None
     output_refused: bool = False
+    output_cut: bool = False
     retries_first: int = 0
     slow_down: bool = False
 
@@ -284,7 +290,8 @@ class DocumentResult:
 
     ``pages`` is None when the file could not be opened. ``missing_pages`` are the pages without an
     answer. ``summary_note`` says why the summary is only the joined chunk summaries, where that is so.
-    ``unchanged``: the run sent nothing for it.
+    ``unchanged``: the run sent nothing for it. ``unfinished_runs``: so many runs in a row, this one
+    included, came to their end without it being done.
     """
 
     path: str
@@ -302,6 +309,7 @@ class DocumentResult:
     risks: tuple[Risk, ...]
     chunks: tuple[ChunkResult, ...]
     unchanged: bool
+    unfinished_runs: int = 0
 
     @property
     def pages_covered(self) -> int:
@@ -354,10 +362,18 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What a run was expected to spend before it sent anything; the cost is None when a price is unknown."""
+
+    usage: Usage
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """Everything that the reports show; each renderer is a pure function of it.
 
-    ``documents`` are sorted by path.
+    ``documents`` are sorted by path. ``expected`` is None when nothing was due.
     """
 
     job: str
@@ -366,6 +382,7 @@ class RunResult:
     spending: Spending
     documents: tuple[DocumentResult, ...]
     reads_with_rules: bool  # the built-in rules read the documents, not a model
+    expected: Expected | None = None
 
 
 RULES_MODEL = "offline-rules-1"

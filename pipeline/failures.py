@@ -1,4 +1,4 @@
-"""Why a request failed, and what to do about it: classes, retry policy, cool-down.
+"""Why a request failed, and what to do about it: classes and retry policy.
 
 The only module that knows tenacity. Sources of statuses, types, codes and wordings: the API's
 documentation of errors and rate limits, and error bodies that users have published.
@@ -63,6 +63,19 @@ _CLASS_OF_WORDING = (
     (r"could not process (the )?pdf|pdf specified (is|was)|password protected", FailureClass.DOCUMENT),
 )
 
+# What a person can do about trouble with the account, by what its words or its status say; the first that matches.
+_ADVICE = (
+    (r"usage limits|spend limit", "raise the spend limit or wait until it is reset, then run the job again"),
+    (r"credit balance|insufficient|billing", "put the account's billing in order, then run the job again"),
+    (r"\bmodel\b", "set [endpoint] model to one that the account may use"),
+)
+_ADVICE_FOR_STATUS = {
+    401: "check the key that the environment holds for this endpoint",
+    402: "put the account's billing in order, then run the job again",
+    403: "check what the key may do, and that its account may use the model",
+    404: "check [endpoint] base_url and model",
+}
+
 _OUTPUT_REFUSED = re.compile(r"output_config|output_format|schema is too complex|structured outputs?", re.IGNORECASE)
 _FLAKY = re.compile(r"could not process (the )?pdf", re.IGNORECASE)
 
@@ -84,6 +97,14 @@ def of_status(
         retries_first=2 if effective == 400 and _FLAKY.search(error.message) else 0,
         slow_down=effective in (429, 529),
     )
+
+
+def advice(failure: Failure) -> str:
+    """What a person can do about trouble with the account, in one line."""
+    for pattern, words in _ADVICE:
+        if re.search(pattern, failure.reason, re.IGNORECASE):
+            return words
+    return _ADVICE_FOR_STATUS.get(failure.exchange.status or 0, "look at the account")
 
 
 def of_trouble(reason: str, exchange: Exchange) -> Failure:
@@ -133,8 +154,8 @@ def _retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
 class RetryPolicy:
     """How patient to be with one chunk in one run. Times are in seconds.
 
-    ``max_wait_s`` bounds each wait; a server that asks for more gets the chunk in the next run.
-    ``give_up_after_s`` bounds the time since the first attempt.
+    ``max_wait_s`` bounds each wait but one that the server asks for. ``give_up_after_s`` bounds the time
+    since the first attempt.
     """
 
     attempts: int
@@ -143,13 +164,15 @@ class RetryPolicy:
     give_up_after_s: float = 1800.0
 
     def wait_s(self, attempt: int, elapsed_s: float, failure: Failure) -> float | None:
-        """How long to wait before the next attempt; None to leave the chunk for now.
+        """How long to wait before the next attempt; None to leave the chunk for this run.
 
         ``attempt`` counts from 1; ``elapsed_s`` is the time since the first began.
         """
         asked_s = failure.retry_after_s or 0.0
-        if asked_s > self.max_wait_s:
+        if asked_s == math.inf:
             return None
+        if asked_s > self.max_wait_s:
+            return asked_s if attempt < self.attempts else None
         state = tenacity.RetryCallState(retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={})
         state.attempt_number = attempt
         state.start_time, state.outcome_timestamp = 0.0, elapsed_s
@@ -159,40 +182,3 @@ class RetryPolicy:
         state.upcoming_sleep = min(asked_s + jitter(state), self.max_wait_s)
         stop = tenacity.stop_after_attempt(self.attempts) | tenacity.stop_before_delay(self.give_up_after_s)
         return None if stop(state) else state.upcoming_sleep
-
-
-class CoolDown:
-    """One pause for all workers after the server said that it gets too much.
-
-    Times are seconds of one monotonic clock.
-    """
-
-    def __init__(self) -> None:
-        self._until_s = 0.0
-
-    def note(self, failure: Failure, now_s: float, wait_s: float) -> None:
-        """Take a failure into account; ``wait_s`` is how long its own chunk waits."""
-        if failure.slow_down:
-            self._until_s = max(self._until_s, now_s + (failure.retry_after_s or min(wait_s, 1.0)))
-
-    @property
-    def until_s(self) -> float:
-        """Nothing is to be sent before this time."""
-        return self._until_s
-
-
-class Pacer:
-    """Spaces requests evenly so that no more than ``per_minute`` begin in a minute; 0 means no limit."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._interval_s = 60.0 / per_minute if per_minute else 0.0
-        self._next_s = 0.0
-
-    @property
-    def next_s(self) -> float:
-        """When the next request may begin."""
-        return self._next_s
-
-    def took(self, now_s: float) -> None:
-        """A request begins now."""
-        self._next_s = max(self._next_s, now_s) + self._interval_s

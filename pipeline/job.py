@@ -67,6 +67,7 @@ ReportFormat = Literal["html", "markdown", "csv", "xlsx"]
 
 # 3600 s * max_tokens / 128000 > 600 s: Anthropic's SDK refuses to wait that long on a connection without traffic.
 _MAX_TOKENS_WITHOUT_STREAM = 21_333
+_MOST_TOKENS = 128_000  # the longest answer of the models of 2026, by their overviews
 
 
 def _absolute_path(value: object, info: ValidationInfo) -> Path:
@@ -115,7 +116,7 @@ class _EndpointSection(_Section):
     headers: Headers | None = None
     model: Line = "claude-sonnet-5-5"
     stream: bool = False  # stands before max_tokens, whose check needs it
-    max_tokens: Annotated[int, Field(ge=1, le=128_000)] = 8000
+    max_tokens: Annotated[int, Field(ge=1, le=_MOST_TOKENS)] = 8000
     effort: Effort | None = None
     output: Output = "auto"
     batch: bool = False
@@ -283,6 +284,11 @@ class Endpoint:
     stream: bool
     batch: bool
     timeout_seconds: float
+
+    @property
+    def most_tokens(self) -> int:
+        """How far ``max_tokens`` may be raised for an answer that does not fit."""
+        return max(self.max_tokens, _MOST_TOKENS if self.stream else _MAX_TOKENS_WITHOUT_STREAM)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from pipeline.domain import (
     ChunkRecord,
     ChunkState,
     Content,
+    Expected,
     Failure,
     FailureClass,
     Outcome,
@@ -38,6 +39,7 @@ from pipeline.domain import (
 from pipeline.errors import LedgerError, LockedError
 from pipeline.text import printable
 
+_RUNS_LOOKED_AT = 100
 _PATIENCE_S = 60.0  # with another program that holds the file, such as a backup
 _APPLICATION_ID = 0x646F6370  # "docp"
 
@@ -112,6 +114,16 @@ _MIGRATIONS = (
     ) STRICT;
     CREATE INDEX attempts_of_chunk ON attempts (chunk);
     CREATE INDEX attempts_of_run ON attempts (run);
+    """,
+    """
+    ALTER TABLE runs ADD COLUMN expected_input_tokens INTEGER;  -- NULL: nothing was sent
+    ALTER TABLE runs ADD COLUMN expected_output_tokens INTEGER;
+    ALTER TABLE runs ADD COLUMN expected_usd REAL;              -- NULL: unknown
+    CREATE TABLE unfinished (       -- documents that a run which came to its end left partial or failed
+        run TEXT NOT NULL REFERENCES runs (id),
+        path BLOB NOT NULL,         -- as in files
+        PRIMARY KEY (run, path)
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 
@@ -375,7 +387,10 @@ class Ledger:
         """A run of a job begins; its end is not known."""
         with self.transaction():
             self._database.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, NULL, ?, NULL, ?, ?, ?, ?, NULL)",
+                """
+                INSERT INTO runs (id, job, started_at, status, endpoint, model, version, fingerprint)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                """,
                 (
                     run.id,
                     job,
@@ -388,9 +403,22 @@ class Ledger:
                 ),
             )
 
-    def finish_run(self, run: RunInfo) -> None:
-        """How a run ended."""
+    def expect(self, run: str, usage: Usage, cost_usd: float | None) -> None:
+        """What a run is about to spend, as far as can be told before."""
         with self.transaction():
+            self._database.execute(
+                """
+                UPDATE runs SET expected_input_tokens = ?, expected_output_tokens = ?, expected_usd = ? WHERE id = ?
+                """,
+                (usage.input_tokens, usage.output_tokens, cost_usd, run),
+            )
+
+    def finish_run(self, run: RunInfo, unfinished: Iterable[str] = ()) -> None:
+        """How a run ended, and the paths of the documents that it left partial or failed."""
+        with self.transaction():
+            self._database.executemany(
+                "INSERT INTO unfinished VALUES (?, ?)", [(run.id, os.fsencode(path)) for path in unfinished]
+            )
             self._database.execute(
                 """
                 UPDATE runs SET finished_at = ?, status = ?, exit_code = ?, model = ?, stopped_because = ? WHERE id = ?
@@ -411,6 +439,36 @@ class Ledger:
             return None
         identity, started_at, finished_at, status, *rest = row
         return RunInfo(identity, started_at, finished_at, RunStatus(status), *rest)
+
+    def expected(self, run: str) -> Expected | None:
+        """What a run was about to spend; None when it sent nothing."""
+        row = self._database.execute(
+            "SELECT expected_input_tokens, expected_output_tokens, expected_usd FROM runs WHERE id = ?", (run,)
+        ).fetchone()
+        return Expected(Usage(row[0], row[1]), row[2]) if row and row[0] is not None else None
+
+    def unfinished_before(self, job: str, run: str) -> dict[str, int]:
+        """For each path, how many runs of a job in a row left it partial or failed, up to the one before ``run``.
+
+        Only runs that came to their end count: one that was stopped says nothing about its documents.
+        """
+        rows = self._database.execute(
+            """
+            WITH ended AS (
+                SELECT id, row_number() OVER (ORDER BY rowid DESC) AS age FROM runs
+                WHERE job = ? AND status IN ('complete', 'incomplete')
+                    AND rowid < (SELECT rowid FROM runs WHERE id = ?)
+                ORDER BY rowid DESC LIMIT ?)
+            SELECT u.path, e.age FROM unfinished u JOIN ended e ON e.id = u.run ORDER BY e.age
+            """,
+            (job, run, _RUNS_LOOKED_AT),
+        )
+        in_a_row: dict[str, int] = {}
+        for path, age in rows:
+            name = os.fsdecode(path)
+            if in_a_row.get(name, 0) == age - 1:
+                in_a_row[name] = age
+        return in_a_row
 
     def contents_sent_in(self, run: str) -> frozenset[str]:
         """The contents that a run began an attempt for."""

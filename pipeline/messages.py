@@ -124,6 +124,7 @@ def chunk_body(endpoint: Endpoint, prompt: PromptSettings, pages: PageRange, pag
 
 def largest_body(endpoint: Endpoint, prompt: PromptSettings) -> Body:
     """The longest body that any chunk can have around its file."""
+    endpoint = replace(endpoint, max_tokens=endpoint.most_tokens)
     pages, page_count = PageRange(_MANY_PAGES - 1, _MANY_PAGES), _MANY_PAGES + 1
     bodies = [chunk_body(endpoint, prompt, pages, page_count, by_schema) for by_schema in (True, False)]
     return max(bodies, key=lambda body: body.size_bytes(0))

@@ -6,12 +6,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline.domain import Chunk, ChunkRecord, ChunkState, Content, FailureClass, PageRange, Usage
+from pipeline.domain import (
+    Chunk,
+    ChunkRecord,
+    ChunkState,
+    Content,
+    FailureClass,
+    PageRange,
+    Synthesis,
+    Task,
+    Usage,
+)
 from pipeline.messages import chunk_id
 
 # Planning figures for one page: the API's documentation names 1,500 to 3,000 tokens for the text, and the
 # image of the page comes on top.
 _INPUT_TOKENS_PER_PAGE = 3_500
+_MOST_INPUT_TOKENS_PER_PAGE = 9_000  # a page full of text and its image at the largest, on the newest models
 _INPUT_TOKENS_PER_REQUEST = 900  # prompt and schema
 _CHARACTERS_PER_TOKEN = 3
 
@@ -59,22 +70,28 @@ def page_ranges(pages: int, limits: Limits, size_bytes: int = 0) -> Iterator[Pag
         yield PageRange(piece * fresh // pieces + 1, (piece + 1) * fresh // pieces + overlap)
 
 
-def halves(chunk: Chunk, fingerprint: str) -> tuple[Chunk, Chunk] | None:
-    """The two chunks that take the place of one that is too large; None for a single page."""
+def parts(chunk: Chunk, fingerprint: str) -> tuple[Chunk, ...]:
+    """The chunks that take the place of one that is too large or holds a bad page; none for a single page.
+
+    Two halves; of three pages each alone, which finds a bad page with three requests where halves may take
+    four: so the one among n pages is found with at most ``2 * log2(n) + 1``.
+    """
     first, last = chunk.pages.first, chunk.pages.last
-    if first == last:
-        return None
-    middle = (first + last) // 2
-    left, right = (
-        _chunk(chunk.content, r, fingerprint) for r in (PageRange(first, middle), PageRange(middle + 1, last))
-    )
-    return left, right
+    match last - first:
+        case 0:
+            return ()
+        case 2:
+            starts = [first, first + 1, last]
+        case _:
+            starts = [first, (first + last) // 2 + 1]
+    ends = [start - 1 for start in starts[1:]] + [last]
+    return tuple(_chunk(chunk.content, PageRange(*ends_of), fingerprint) for ends_of in zip(starts, ends, strict=True))
 
 
 def chunks_of(
     content: Content, limits: Limits, fingerprint: str, known: Mapping[str, ChunkRecord]
 ) -> tuple[PlannedChunk, ...]:
-    """The chunks of a content in page order, those that were split replaced by their halves.
+    """The chunks of a content in page order, those that were split replaced by their parts.
 
     A content that could not be opened has none.
     """
@@ -86,9 +103,9 @@ def chunks_of(
     while waiting:
         chunk = waiting.pop()
         record = known.get(chunk.id, _OPEN)
-        parts = halves(chunk, fingerprint) if record.state is ChunkState.SPLIT else None
-        if parts:
-            waiting.extend(reversed(parts))
+        smaller = parts(chunk, fingerprint) if record.state is ChunkState.SPLIT else ()
+        if smaller:
+            waiting.extend(reversed(smaller))
         else:
             planned.append(PlannedChunk(chunk, record))
     return tuple(planned)
@@ -110,31 +127,28 @@ def is_due(record: ChunkRecord, failed_only: bool) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What sending some chunks will take, by the planning figures of this module."""
-
-    chunks: int
-    pages: int
-    usage: Usage
-
-
-def estimate(chunks: list[Chunk]) -> Estimate:
-    """An estimate before anything is sent; the pages' text is not read for it."""
-    pages = sum(len(chunk.pages) for chunk in chunks)
-    return Estimate(
-        len(chunks),
-        pages,
-        Usage(
-            input_tokens=len(chunks) * _INPUT_TOKENS_PER_REQUEST + pages * _INPUT_TOKENS_PER_PAGE,
-            output_tokens=len(chunks) * _OUTPUT_TOKENS_PER_REQUEST + pages * _OUTPUT_TOKENS_PER_PAGE,
-        ),
+def expected_usage(task: Task) -> Usage:
+    """What one request for ``task`` is likely to take; the pages' text is not read for it."""
+    if isinstance(task, Synthesis):
+        return expected_synthesis_usage(sum(len(text) for _, text in task.summaries))
+    pages = len(task.pages)
+    return Usage(
+        input_tokens=_INPUT_TOKENS_PER_REQUEST + pages * _INPUT_TOKENS_PER_PAGE,
+        output_tokens=_OUTPUT_TOKENS_PER_REQUEST + pages * _OUTPUT_TOKENS_PER_PAGE,
     )
 
 
-def estimate_text(characters: int) -> Usage:
-    """An estimate for a request of text alone."""
+def expected_synthesis_usage(characters: int) -> Usage:
+    """What one request that joins summaries of so many characters is likely to take."""
     return Usage(_INPUT_TOKENS_PER_REQUEST + characters // _CHARACTERS_PER_TOKEN, _OUTPUT_TOKENS_PER_REQUEST)
+
+
+def most_usage(task: Task, max_tokens: int) -> Usage:
+    """More than one request for ``task`` should ever be billed."""
+    if isinstance(task, Synthesis):  # no character is more than a token
+        characters = sum(len(text) for _, text in task.summaries)
+        return Usage(_INPUT_TOKENS_PER_REQUEST + characters, max_tokens)
+    return Usage(_INPUT_TOKENS_PER_REQUEST + len(task.pages) * _MOST_INPUT_TOKENS_PER_PAGE, max_tokens)
 
 
 class Why(StrEnum):

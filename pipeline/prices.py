@@ -6,6 +6,7 @@ A price that is not known stays unknown: it is never taken for zero.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.domain import RULES_MODEL, Usage
@@ -75,6 +76,12 @@ class PriceList:
             return None
         price = self._price(model, usage)
         return None if price is None else price.cost_usd(usage)
+
+    def total_usd(self, model: str, requests: Iterable[Usage]) -> float | None:
+        """What several requests cost together; each has its own step of the price."""
+        costs_usd = [self.cost_usd(model, usage) for usage in requests]
+        known_usd = [cost_usd for cost_usd in costs_usd if cost_usd is not None]
+        return sum(known_usd, 0.0) if len(known_usd) == len(costs_usd) else None
 
     def _price(self, model: str | None, usage: Usage) -> Price | None:
         if model == RULES_MODEL:

@@ -77,7 +77,8 @@ def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, obser
             sandbox.stop()
             result = _result(job, ledger, files, run, stop)
             reports.write(result, job.report.folder, job.report.formats)
-            ledger.finish_run(result.run)
+            unfinished = [d.path for d in result.documents if d.status is not DocumentStatus.DONE]
+            ledger.finish_run(result.run, unfinished)
     return result
 
 
@@ -226,10 +227,12 @@ async def _open_and_send(
         ledger.record_contents(opened, pdf.READER)
         contents.update({content.sha256: content for content in opened})
     standing = Standing(job, ledger, files, contents)
-    due = itertools.islice(standing.due(options.failed_only), options.limit)
-    tasks = [task for document in due for task in document]
+    due = list(itertools.islice(standing.due(options.failed_only), options.limit))
+    tasks = [task for document in due for task in document.tasks]
     if not tasks:
         return None
+    requests = [usage for document in due for usage in document.requests]
+    ledger.expect(run, sum(requests, Usage()), _prices(job).total_usd(job.endpoint.model, requests))
     with _spool(job.ledger.path) as spool:
         async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
             around = messages.largest_body(job.endpoint, job.prompt)
@@ -256,10 +259,10 @@ class _Sender:
             return await self.worker.prepare(task, self._original(task))
         return Payload(None)
 
-    async def send(self, task: Task, payload: Payload, by_schema: bool) -> Outcome:
+    async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
         if isinstance(task, Chunk):
-            return await self.worker.send_chunk(task, self._original(task), payload, by_schema)
-        return await self.worker.send_synthesis(task, by_schema)
+            return await self.worker.send_chunk(task, self._original(task), payload, by_schema, max_tokens)
+        return await self.worker.send_synthesis(task, by_schema, max_tokens)
 
     def _original(self, chunk: Chunk) -> Original:
         content = self.contents[chunk.content]
@@ -277,6 +280,8 @@ def _rules(job: Job, run: str, standing: Standing) -> Rules:
         retry=retry,
         by_schema=job.endpoint.output != "prompt",
         learns_output=job.endpoint.output == "auto",
+        max_tokens=job.endpoint.max_tokens,
+        most_tokens=job.endpoint.most_tokens,
         model=job.endpoint.model,
         prices=_prices(job),
         max_usd=job.budget.max_usd,
@@ -359,7 +364,8 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
     if run is None:
         return None
     files = sorted(ledger.files(job.source.folder).values(), key=lambda file: file.path)
-    result = _assembled(job, ledger, files, run)
+    ended = run.status in (RunStatus.COMPLETE, RunStatus.INCOMPLETE)
+    result = _assembled(job, ledger, files, run, came_to_its_end=ended)
     if run.status is RunStatus.COMPLETE and not _is_whole(result):
         # The settings or the books are others than when it ended: it must not look complete.
         run = replace(run, status=RunStatus.INCOMPLETE, exit_code=int(ExitCode.INCOMPLETE))
@@ -367,7 +373,7 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
 
 
 def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, stop: Stop | None) -> RunResult:
-    result = _assembled(job, ledger, files, run)
+    result = _assembled(job, ledger, files, run, came_to_its_end=stop is None)
     if stop:
         status, exit_code = RunStatus.STOPPED, stop.exit_code
     elif _is_whole(result):
@@ -388,12 +394,20 @@ def _is_whole(result: RunResult) -> bool:
     return all(document.status is DocumentStatus.DONE for document in result.documents)
 
 
-def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo) -> RunResult:
+def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, came_to_its_end: bool) -> RunResult:
     standing = Standing(job, ledger, files, ledger.contents(pdf.READER))
     documents, models = standing.results(run.id)
+    before = ledger.unfinished_before(job.name, run.id)
+    documents = tuple(
+        document
+        if document.status is DocumentStatus.DONE
+        else replace(document, unfinished_runs=before.get(document.path, 0) + came_to_its_end)
+        for document in documents
+    )
     read_by = models or {run.model}
     run = replace(run, model=", ".join(sorted(read_by)))
-    return RunResult(job.name, job.title, run, ledger.spending(run.id), documents, RULES_MODEL in read_by)
+    spending, expected = ledger.spending(run.id), ledger.expected(run.id)
+    return RunResult(job.name, job.title, run, spending, documents, RULES_MODEL in read_by, expected)
 
 
 def _now() -> str:

@@ -45,6 +45,17 @@ class PlannedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be sent for one content, and what each request for it is expected to take.
+
+    The summary of the whole is among ``requests`` though it becomes a task only when all chunks are answered.
+    """
+
+    tasks: tuple[Task, ...]
+    requests: tuple[Usage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """One job's files and contents over its ledger. ``contents`` go by their SHA-256."""
 
@@ -58,13 +69,13 @@ class Standing:
         """The request fingerprint of the job's settings."""
         return messages.request_fingerprint(self.job.endpoint, self.job.prompt)
 
-    def due(self, failed_only: bool) -> Iterator[tuple[Task, ...]]:
+    def due(self, failed_only: bool) -> Iterator[Due]:
         """What is to be sent, content by content in the order of the files; twins come once.
 
         Contents of which something failed before come last: what always fails must not keep the others
         waiting. ``failed_only``: only what failed, also for good.
         """
-        failed_before: list[tuple[Task, ...]] = []
+        failed_before: list[Due] = []
         known, plan = self._known(), self._planning()
         for content in self._distinct_contents():
             chunks = plan.chunks(content, known)
@@ -72,10 +83,13 @@ class Standing:
             wanted = self._synthesis(chunks)  # none while a chunk is missing
             if wanted and planner.is_due(known.get(wanted.id, _OPEN), failed_only):
                 tasks += filter(None, [self.synthesis(content.sha256)])
-            if tasks and any(planned.record.state is ChunkState.FAILED for planned in chunks):
-                failed_before.append(tuple(tasks))
-            elif tasks:
-                yield tuple(tasks)
+            if not tasks:
+                continue
+            due = Due(tuple(tasks), self._requests(chunks, known, failed_only))
+            if any(planned.record.state is ChunkState.FAILED for planned in chunks):
+                failed_before.append(due)
+            else:
+                yield due
         yield from failed_before
 
     def synthesis(self, content: str) -> Synthesis | None:
@@ -89,7 +103,7 @@ class Standing:
     def plan(self, files_before: Mapping[str, SourceFile], prices: PriceList) -> Iterator[PlannedDocument]:
         """What a run would do for each file, and why. ``files_before`` are those of the last run."""
         known, asked, plan = self._known(), self.ledger.asked_contents(), self._planning()
-        paid: set[str] = set()
+        paid: set[str | None] = {None}
         for file in self.files:
             content = self.contents.get(file.sha256) if file.sha256 else None
             chunks = plan.chunks(content, known) if content else ()
@@ -99,15 +113,21 @@ class Standing:
                 content_changed=before is not None and before.sha256 != file.sha256,
                 content_asked=file.sha256 in asked,
             )
-            due = [p.chunk for p in chunks if planner.is_due(p.record, failed_only=False) and p.chunk.id not in paid]
-            paid.update(chunk.id for chunk in due)
-            estimate = planner.estimate(due)
-            usage = estimate.usage + self._synthesis_usage(chunks, known)
-            if usage != Usage() and why is Why.UNCHANGED:
+            is_twin = file.sha256 in paid
+            paid.add(file.sha256)
+            requests = () if is_twin else self._requests(chunks, known, failed_only=False)
+            due = [] if is_twin else [p.chunk for p in chunks if planner.is_due(p.record, failed_only=False)]
+            if requests and why is Why.UNCHANGED:
                 why = Why.UNFINISHED  # all but the summary of the whole
-            cost_usd = prices.cost_usd(self.job.endpoint.model, usage)
-            reason = file.problem or (content.problem if content else None)
-            yield PlannedDocument(file.path, why, reason, estimate.chunks, estimate.pages, usage, cost_usd)
+            yield PlannedDocument(
+                file.path,
+                why,
+                reason=file.problem or (content.problem if content else None),
+                chunks=len(due),
+                pages=sum(len(chunk.pages) for chunk in due),
+                usage=sum(requests, Usage()),
+                cost_usd=prices.total_usd(self.job.endpoint.model, requests),
+            )
 
     def results(self, run: str) -> tuple[tuple[DocumentResult, ...], frozenset[str]]:
         """Every file's result, and the models that gave their answers, by their own word.
@@ -150,16 +170,18 @@ class Standing:
         is_live = self.job.endpoint.use not in ("offline", "custom")
         return _OPEN if is_live and record.model == RULES_MODEL else record
 
-    def _synthesis_usage(self, chunks: Sequence[PlannedChunk], known: Mapping[str, ChunkRecord]) -> Usage:
-        """What the summary of the whole will take, if a run asks for it."""
-        if not self.job.prompt.synthesis or len(chunks) < 2:
-            return Usage()
-        if any(p.record.state is ChunkState.FAILED and not planner.is_due(p.record, failed_only=False) for p in chunks):
-            return Usage()  # there will be no whole
-        synthesis = self._synthesis(chunks)
-        if synthesis and not planner.is_due(known.get(synthesis.id, _OPEN), failed_only=False):
-            return Usage()
-        return planner.estimate_text(len(chunks) * planner.SUMMARY_CHARACTERS)
+    def _requests(
+        self, chunks: Sequence[PlannedChunk], known: Mapping[str, ChunkRecord], failed_only: bool
+    ) -> tuple[Usage, ...]:
+        """What each request for a content is expected to take: the chunks that are due, the summary of the whole."""
+        due = [p for p in chunks if planner.is_due(p.record, failed_only)]
+        requests = [planner.expected_usage(p.chunk) for p in due]
+        left_out = any(p not in due and p.record.state is not ChunkState.ANSWERED for p in chunks)
+        if self.job.prompt.synthesis and len(chunks) > 1 and not left_out:  # else there will be no whole
+            synthesis = self._synthesis(chunks)
+            if synthesis is None or planner.is_due(known.get(synthesis.id, _OPEN), failed_only):
+                requests.append(planner.expected_synthesis_usage(len(chunks) * planner.SUMMARY_CHARACTERS))
+        return tuple(requests)
 
     def _distinct_contents(self) -> Iterator[Content]:
         for sha256 in dict.fromkeys(file.sha256 for file in self.files):

@@ -7,6 +7,7 @@ from pipeline.domain import (
     ChunkState,
     DocumentResult,
     DocumentStatus,
+    Expected,
     KeyDate,
     PageRange,
     Risk,
@@ -71,6 +72,8 @@ def an_unopened_document(path: str = "broken.pdf", reason: str = "not a PDF") ->
 
 
 def a_result(*documents: DocumentResult, run: RunInfo = RUN, rules: bool = False) -> RunResult:
-    """A run over ``documents`` that cost 12 cents."""
+    """A run over ``documents`` that cost 12 cents of 15 expected."""
     spending = Spending(5, 2, 1, Usage(1000, 200, 30, 4), 0.12, 0.03)
-    return RunResult("contracts", "Contract risk review", run, spending, documents, rules)
+    return RunResult(
+        "contracts", "Contract risk review", run, spending, documents, rules, Expected(Usage(1500, 300), 0.15)
+    )

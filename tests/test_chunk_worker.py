@@ -78,14 +78,14 @@ class Bench:
     def send(self, chunk: Chunk, original: Original, payload: Payload, by_schema: bool = True) -> Outcome:
         async def work() -> Outcome:
             async with self._client() as client:
-                return await self._worker(client).send_chunk(chunk, original, payload, by_schema)
+                return await self._worker(client).send_chunk(chunk, original, payload, by_schema, max_tokens=8000)
 
         return asyncio.run(work())
 
     def synthesize(self, synthesis: Synthesis) -> Outcome:
         async def work() -> Outcome:
             async with self._client() as client:
-                return await self._worker(client).send_synthesis(synthesis, by_schema=True)
+                return await self._worker(client).send_synthesis(synthesis, by_schema=True, max_tokens=8000)
 
         return asyncio.run(work())
 
@@ -222,7 +222,7 @@ def test_a_spooled_file_is_deleted_when_the_sending_is_cancelled(
 
         async def cancelled() -> None:
             async with bench._client() as client:
-                sending = bench._worker(client).send_chunk(chunk(1, 2), original_of(contract), payload, True)
+                sending = bench._worker(client).send_chunk(chunk(1, 2), original_of(contract), payload, True, 8000)
                 task = asyncio.create_task(sending)
                 while not endpoint.seen:
                     await asyncio.sleep(0)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Actor:
     sent: list[str] = field(default_factory=list)
     begun_s: list[float] = field(default_factory=list)
     by_schema: list[bool] = field(default_factory=list)
+    max_tokens: list[int] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -86,11 +88,12 @@ class Actor:
             raise result
         return result
 
-    async def send(self, task: Task, payload: Payload, by_schema: bool) -> Outcome:
+    async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
         name = part(task)
         self.begun_s.append(time.monotonic())
         self.sent.append(name)
         self.by_schema.append(by_schema)
+        self.max_tokens.append(max_tokens)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -116,13 +119,16 @@ class Stage:
         self.observer = Quiet()
         self.follow_up: Callable[[str], Synthesis | None] = settings.pop("follow_up", lambda content: None)
         attempts, first_wait_s = settings.pop("attempts", 6), settings.pop("first_wait_s", 0.0)
+        max_wait_s = settings.pop("max_wait_s", 60.0)
         given: dict[str, Any] = {
             "run": "r1",
             "concurrency": 2,
             "requests_per_minute": 0,
-            "retry": RetryPolicy(attempts, first_wait_s, max_wait_s=60.0),
+            "retry": RetryPolicy(attempts, first_wait_s, max_wait_s),
             "by_schema": True,
             "learns_output": True,
+            "max_tokens": 1000,
+            "most_tokens": 3000,
             "model": "m",
             "prices": PriceList(1.0, 1.0),
             "max_usd": None,
@@ -198,7 +204,7 @@ def test_an_attempt_is_on_disk_before_it_is_sent(path: Path) -> None:
 def test_never_more_than_the_concurrency_in_flight(path: Path, concurrency: int) -> None:
     """And as many as that, whatever fails in between."""
     actor = Actor(lambda name, number: ANSWER if number == 3 else DOWN)
-    stage = Stage(path, actor, concurrency=concurrency)
+    stage = Stage(path, actor, concurrency=concurrency, attempts=30)
     assert stage.send(singles(20)) is None
     assert actor.most_in_flight == concurrency
     assert len(actor.sent) == 60
@@ -321,12 +327,69 @@ def _holds(name: str, page: int) -> bool:
 
 
 def test_a_flaky_refusal_of_a_pdf_gets_exactly_two_more_tries_on_the_same_bytes(path: Path) -> None:
-    """Then the chunk is halved, and each half has three tries of its own."""
+    """Then the chunk is halved. One half that fails was to be expected; another may fail by chance and has tries too."""
     stage = Stage(path, Actor(always(FLAKY_PDF)))
     stage.send([chunk("a", 1, 2)])
     assert stage.actor.sent[:3] == ["a 1-2"] * 3
-    assert Counter(stage.actor.sent) == {"a 1-2": 3, "a 1": 3, "a 2": 3}
+    assert sorted(Counter(stage.actor.sent).values()) == [1, 3, 3]
     assert stage.states == {"a 1-2": "split", "a 1": "failed", "a 2": "failed"}
+
+
+@pytest.mark.parametrize("pages", [*range(1, 18), 41, 100, 129])
+def test_a_bad_page_is_found_with_few_requests(path: Path, pages: int) -> None:
+    """At most 2 log2(pages) + 3 more than without it, wherever it stands, two tries on the same bytes among them."""
+    for bad in {1, pages // 3 + 1, pages // 2 + 1, pages // 2 + 2, pages} & set(range(1, pages + 1)):
+        actor = Actor(partial(_refusing_page, bad))
+        stage = Stage(path.with_suffix(f".{bad}"), actor, concurrency=3)
+        assert stage.send([chunk("a", 1, pages)]) is None
+        assert len(actor.sent) - 1 <= 2 * math.log2(pages) + 3
+        assert [name for name, state in stage.states.items() if state == "failed"] == [f"a {bad}"]
+        assert actor.sent[:3] == [part(chunk("a", 1, pages))] * 3
+
+
+def _refusing_page(bad: int, name: str, number: int) -> Outcome:
+    return FLAKY_PDF if _holds(name, bad) else ANSWER
+
+
+def test_passing_trouble_takes_no_try_from_a_flaky_refusal(path: Path) -> None:
+    """Two tries on the same bytes are two, whatever came between."""
+    script = {1: DOWN, 2: FLAKY_PDF, 3: DOWN, 4: FLAKY_PDF}
+    stage = Stage(path, Actor(lambda name, number: script.get(number, ANSWER)))
+    stage.send([chunk("a", 1, 2)])
+    assert stage.actor.sent == ["a 1-2"] * 5
+    assert stage.states == {"a 1-2": "answered"}
+
+
+CUT = Failure(FailureClass.TOO_LARGE, "the answer did not fit into max_tokens", Exchange(200), output_cut=True)
+
+
+def test_an_answer_that_does_not_fit_gets_room_for_twice_as_much_first(path: Path) -> None:
+    """The same pages are asked again; only then are they halved, and the halves begin with the job's own limit."""
+    stage = Stage(path, Actor(lambda name, number: CUT if name == "a 1-2" else ANSWER), concurrency=1, most_tokens=2000)
+    stage.send([chunk("a", 1, 2)])
+    assert list(zip(stage.actor.sent, stage.actor.max_tokens, strict=True)) == [
+        ("a 1-2", 1000),
+        ("a 1-2", 2000),
+        ("a 1", 1000),
+        ("a 2", 1000),
+    ]
+    assert stage.states == {"a 1-2": "split", "a 1": "answered", "a 2": "answered"}
+
+
+def test_no_more_room_is_asked_for_than_there_may_be(path: Path) -> None:
+    """A single page whose answer never fits fails with that reason."""
+    stage = Stage(path, Actor(always(CUT)))
+    stage.send([chunk("a")])
+    assert stage.actor.max_tokens == [1000, 2000, 3000]
+    assert stage.states == {"a 1": "failed"}
+
+
+def test_a_model_that_has_no_more_room_gets_smaller_chunks(path: Path) -> None:
+    """A request that is wrong because of the larger max_tokens is our own doing."""
+    script = {1: CUT, 2: OURS}
+    stage = Stage(path, Actor(lambda name, number: script[number] if name == "a 1-2" else ANSWER))
+    assert stage.send([chunk("a", 1, 2)]) is None
+    assert stage.states == {"a 1-2": "split", "a 1": "answered", "a 2": "answered"}
 
 
 @pytest.mark.parametrize("tries", [2, 3])
@@ -486,25 +549,69 @@ def test_refused_requests_after_a_success_end_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 2, 10])
 def test_an_endpoint_that_gives_no_answer_ends_the_run(path: Path, concurrency: int) -> None:
-    """Eight chunks in a row given up, or as many as are in flight, and no more than that are sent."""
-    stage = Stage(path, Actor(always(DOWN)), concurrency=concurrency, attempts=2)
+    """It is asked as often as may be in flight and then as often as one chunk may be, not so often for each chunk."""
+    stage = Stage(path, Actor(always(DOWN)), concurrency=concurrency, attempts=5)
     stop = stage.send(singles(40))
     assert stop is not None
     assert (stop.exit_code, "Overloaded" in stop.reason) == (ExitCode.API_DOWN, True)
-    given_up = max(concurrency, 8)
-    assert given_up <= len(set(stage.actor.sent)) <= given_up + concurrency
-    failed = stage.rows("SELECT failure FROM chunks WHERE state = 'failed'")
-    assert failed
-    assert set(failed) == {("transient",)}  # the next run takes them up
+    assert max(concurrency, 8) + 10 <= len(stage.actor.sent) <= max(concurrency, 8) + 10 + concurrency
+    assert set(stage.rows("SELECT failure FROM chunks")) <= {("transient",)}  # the next run takes them up
 
 
-def test_a_few_chunks_without_an_answer_are_an_endpoint_that_is_down(path: Path) -> None:
-    """Also when the folder holds fewer than eight."""
-    stage = Stage(path, Actor(always(DOWN)), attempts=2)
-    stop = stage.send(singles(3))
+def test_an_endpoint_that_is_down_is_asked_one_request_at_a_time(path: Path) -> None:
+    """Until it answers; then the run goes on as if nothing had been."""
+    in_flight: list[int] = []
+
+    def play(name: str, number: int) -> Outcome:
+        in_flight.append(actor.in_flight)
+        return DOWN if len(actor.sent) <= 14 else ANSWER
+
+    actor = Actor(play)
+    stage = Stage(path, actor, concurrency=8, attempts=20)
+    assert stage.send(singles(40)) is None
+    assert set(stage.states.values()) == {"answered"}
+    assert in_flight[11:14] == [1, 1, 1]
+    assert max(in_flight[20:]) == 8
+
+
+def test_one_chunk_without_an_answer_is_not_an_endpoint_that_is_down(path: Path) -> None:
+    """Something in it may bring the endpoint to its knees; the others get their answers."""
+    stage = Stage(path, Actor(lambda name, number: DOWN if name == "d05 1" else ANSWER), concurrency=1, attempts=4)
+    assert stage.send(singles(6)) is None
+    assert Counter(stage.states.values()) == {"answered": 5, "failed": 1}
+    assert stage.actor.sent.count("d05 1") == 4
+
+
+def test_a_single_chunk_without_an_answer_is_an_endpoint_that_is_down(path: Path) -> None:
+    """When there is no other."""
+    stage = Stage(path, Actor(always(DOWN)), attempts=3)
+    stop = stage.send(singles(1))
     assert stop is not None
     assert stop.exit_code is ExitCode.API_DOWN
-    assert Counter(stage.actor.sent) == {"d00 1": 2, "d01 1": 2, "d02 1": 2}
+    assert stage.actor.sent == ["d00 1"] * 3
+
+
+def test_who_must_wait_longer_than_the_longest_wait_is_left_to_the_next_run(path: Path) -> None:
+    """It is not dropped and not to blame, and all others are sent."""
+    tomorrow = Failure(FailureClass.TRANSIENT, "429", Exchange(429), retry_after_s=3600.0)
+    actor = Actor(lambda name, number: tomorrow if name == "d01 1" else ANSWER)
+    stage = Stage(path, actor, concurrency=2, max_wait_s=0.05)
+    assert stage.send(singles(5)) is None
+    assert stage.states == {name: "open" if name == "d01 1" else "answered" for name in names(singles(5))}
+    assert actor.sent.count("d01 1") == 1
+
+
+def test_who_must_wait_longer_is_sent_in_this_run_if_it_takes_that_long(path: Path) -> None:
+    """The wait is over before the others are done."""
+    soon = Failure(FailureClass.TRANSIENT, "429", Exchange(429), retry_after_s=0.1)
+    actor = Actor(
+        lambda name, number: soon if (name, number) == ("d00 1", 1) else ANSWER,
+        before=lambda name: asyncio.sleep(0.3) if name == "d01 1" else None,
+    )
+    stage = Stage(path, actor, concurrency=2, max_wait_s=0.05)
+    assert stage.send(singles(3)) is None
+    assert actor.sent.count("d00 1") == 2
+    assert set(stage.states.values()) == {"answered"}
 
 
 @pytest.mark.parametrize("outcome", [NO_ANSWER, CHANGED, REFUSED], ids=["answer does not fit", "changed", "refused"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.domain import Exchange, Failure, FailureClass
-from pipeline.failures import CoolDown, Pacer, RetryPolicy, not_this_run, of_status, of_trouble
+from pipeline.failures import RetryPolicy, advice, not_this_run, of_status, of_trouble
 from pipeline.messages import ApiError
 
 unhurried = settings(deadline=None)
@@ -284,10 +283,31 @@ def test_max_wait_bounds_each_wait() -> None:
     assert max(policy.wait_s(9, 0.0, trouble(60.0)) or 0.0 for _ in range(50)) <= 60.0
 
 
-@pytest.mark.parametrize(("asked_s", "waits"), [(59.9, True), (60.0, True), (60.1, False), (math.inf, False)])
-def test_who_asks_for_more_than_max_wait_gets_the_next_run(asked_s: float, waits: bool) -> None:
-    """A run does not sit through an hour's wait for one chunk."""
-    assert (RetryPolicy(6, 1.0, 60.0).wait_s(1, 0.0, trouble(asked_s)) is not None) is waits
+@pytest.mark.parametrize(("asked_s", "wait_s"), [(60.1, 60.1), (7200.0, 7200.0), (math.inf, None)])
+def test_who_asks_for_more_than_max_wait_gets_just_that(asked_s: float, wait_s: float | None) -> None:
+    """The chunk is put off for as long as that, unless no wait would help."""
+    assert RetryPolicy(6, 1.0, 60.0).wait_s(1, 0.0, trouble(asked_s)) == wait_s
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message", "words"),
+    [
+        (401, "authentication_error", "invalid x-api-key", "check the key"),
+        (402, "billing_error", "no card", "billing"),
+        (403, "permission_error", "not for you", "what the key may do"),
+        (404, "not_found_error", "model: claude-9", "set [endpoint] model"),
+        (400, "invalid_request_error", "You have reached your specified API usage limits.", "raise the spend limit"),
+        (400, "invalid_request_error", "Your credit balance is too low", "billing"),
+        (429, "rate_limit_error", "You have reached your API usage limits: wait", "raise the spend limit"),
+    ],
+)
+def test_trouble_with_the_account_comes_with_what_to_do(status: int, kind: str, message: str, words: str) -> None:
+    """One line of advice for each kind of it."""
+    failure = of_status(status, {}, ApiError(kind, message), Exchange(status))
+
+    assert failure.kind is FailureClass.ACCOUNT
+    assert words in advice(failure)
+    assert "\n" not in advice(failure)
 
 
 @pytest.mark.parametrize(("attempt", "waits"), [(1, True), (5, True), (6, False), (7, False)])
@@ -308,71 +328,6 @@ def test_the_time_since_the_first_attempt_is_limited(elapsed_s: float, asked_s: 
 def test_one_attempt_means_no_retry() -> None:
     """``attempts = 1`` tries once."""
     assert RetryPolicy(1, 1.0, 60.0).wait_s(1, 0.0, trouble()) is None
-
-
-# --- all workers together
-
-
-def test_a_cool_down_lasts_as_long_as_the_server_asks() -> None:
-    """Who sends too much pauses as a whole, from now on."""
-    cool_down = CoolDown()
-    assert cool_down.until_s <= 0.0
-
-    cool_down.note(trouble(7.0, slow_down=True), now_s=100.0, wait_s=9.0)
-
-    assert cool_down.until_s == 107.0
-
-
-@pytest.mark.parametrize(("wait_s", "until_s"), [(0.25, 100.25), (30.0, 101.0)])
-def test_a_cool_down_without_a_wish_is_a_second_at_most(wait_s: float, until_s: float) -> None:
-    """One worker's long wait does not stop all the others."""
-    cool_down = CoolDown()
-
-    cool_down.note(trouble(slow_down=True), now_s=100.0, wait_s=wait_s)
-
-    assert cool_down.until_s == until_s
-
-
-def test_other_trouble_cools_nobody_down() -> None:
-    """A broken connection is its own chunk's matter."""
-    cool_down = CoolDown()
-
-    cool_down.note(trouble(7.0), now_s=100.0, wait_s=9.0)
-
-    assert cool_down.until_s <= 0.0
-
-
-def test_a_later_shorter_wish_does_not_end_a_cool_down() -> None:
-    """The longest wish of all holds."""
-    cool_down = CoolDown()
-    cool_down.note(trouble(30.0, slow_down=True), now_s=100.0, wait_s=30.0)
-
-    cool_down.note(trouble(1.0, slow_down=True), now_s=110.0, wait_s=1.0)
-
-    assert cool_down.until_s == 130.0
-
-
-@unhurried
-@given(st.integers(1, 6000), st.lists(st.floats(0, 30), min_size=1, max_size=60))
-def test_no_more_requests_than_the_limit_begin_in_a_minute(per_minute: int, idle_s: list[float]) -> None:
-    """Whatever the pauses between, two beginnings are at least a minute / limit apart; idle time is not saved up."""
-    pacer = Pacer(per_minute)
-    began_s = [0.0]
-    pacer.took(0.0)
-    for idle in idle_s:
-        began_s.append(max(began_s[-1] + idle, pacer.next_s))
-        pacer.took(began_s[-1])
-
-    gaps = [after - before for before, after in pairwise(began_s)]
-    assert min(gaps) >= 60.0 / per_minute - 1e-6
-
-
-def test_no_limit_means_no_pace() -> None:
-    """0 a minute means whatever the API allows."""
-    pacer = Pacer(0)
-    pacer.took(50.0)
-
-    assert pacer.next_s <= 50.0
 
 
 def test_dates_are_told_against_the_present_without_a_clock() -> None:

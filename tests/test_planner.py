@@ -9,9 +9,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.domain import Chunk, ChunkRecord, ChunkState, Content, FailureClass, PageRange, Usage
+from pipeline.domain import Chunk, ChunkRecord, ChunkState, Content, FailureClass, PageRange, Synthesis, Task
 from pipeline.messages import chunk_id
-from pipeline.planner import Limits, PlannedChunk, Why, chunks_of, estimate, halves, is_due, page_ranges, why
+from pipeline.planner import (
+    Limits,
+    PlannedChunk,
+    Why,
+    chunks_of,
+    expected_usage,
+    is_due,
+    most_usage,
+    page_ranges,
+    parts,
+    why,
+)
 
 PAGES = st.integers(1, 700)
 MAX_PAGES = st.integers(1, 100)
@@ -100,23 +111,22 @@ def ends(pages: PageRange) -> tuple[int, int]:
 
 @unhurried
 @given(PAGES, st.integers(1, 700))
-def test_halves_partition_their_chunk(first: int, count: int) -> None:
-    """Both halves together are the chunk, as equal as can be, with ids of their own; one page has no halves."""
+def test_parts_partition_their_chunk(first: int, count: int) -> None:
+    """Together they are the chunk, as equal as can be, with ids of their own: three for three pages, none for one."""
     whole = chunk(first, first + count - 1)
 
-    parts = halves(whole, "fp")
+    smaller = parts(whole, "fp")
 
-    if count == 1:
-        assert parts is None
-    else:
-        assert parts is not None
-        assert pages_of(parts[0].pages, parts[1].pages) == pages_of(whole.pages)
-        assert abs(len(parts[0].pages) - len(parts[1].pages)) <= 1
-        assert parts == tuple(chunk(*ends(part.pages)) for part in parts)
+    assert len(smaller) == {1: 0, 3: 3}.get(count, 2)
+    if smaller:
+        assert pages_of(*(part.pages for part in smaller)) == pages_of(whole.pages)
+        lengths = [len(part.pages) for part in smaller]
+        assert max(lengths) - min(lengths) <= 1
+        assert smaller == tuple(chunk(*ends(part.pages)) for part in smaller)
 
 
-def test_a_chunk_that_was_split_is_replaced_by_its_halves() -> None:
-    """Halves of halves too, in page order, each with what the ledger knows of it."""
+def test_a_chunk_that_was_split_is_replaced_by_its_parts() -> None:
+    """Parts of parts too, in page order, each with what the ledger knows of it."""
     content = Content("c0ffee", 100, 8)
     split, answered = ChunkRecord(ChunkState.SPLIT), ChunkRecord(ChunkState.ANSWERED)
     known = {chunk(1, 8).id: split, chunk(1, 4).id: split, chunk(3, 4).id: answered}
@@ -179,14 +189,25 @@ def test_what_is_due(record: ChunkRecord, run: bool, retry: bool) -> None:
     assert is_due(record, failed_only=True) is retry
 
 
-def test_an_estimate_grows_with_chunks_and_pages() -> None:
-    """Chunks and pages are counted; more of either means more tokens; nothing costs nothing."""
-    one, two, cut = estimate([chunk(1, 10)]), estimate([chunk(1, 20)]), estimate([chunk(1, 5), chunk(6, 10)])
+def test_what_is_expected_grows_with_the_pages() -> None:
+    """Each request costs its prompt once and each page the same; nothing is expected to be free."""
+    one, two, three = (expected_usage(chunk(1, pages)) for pages in (1, 2, 3))
 
-    assert (one.chunks, one.pages, cut.chunks, cut.pages) == (1, 10, 2, 10)
-    assert one.usage.input_tokens < cut.usage.input_tokens < two.usage.input_tokens
-    assert one.usage.output_tokens < cut.usage.output_tokens
-    assert estimate([]).usage == Usage()
+    assert two.input_tokens - one.input_tokens == three.input_tokens - two.input_tokens > 0
+    assert two.output_tokens - one.output_tokens == three.output_tokens - two.output_tokens > 0
+    assert 2 * one.input_tokens > two.input_tokens
+    assert 2 * one.output_tokens > two.output_tokens
+
+
+@pytest.mark.parametrize(
+    "task", [chunk(1, 1), chunk(1, 100), Synthesis("s", "c", ((PageRange(1, 2), "x" * 5000),))], ids=lambda t: t.id[:5]
+)
+def test_the_most_is_more_than_what_is_expected(task: Task) -> None:
+    """And all of max_tokens may be used."""
+    expected, most = expected_usage(task), most_usage(task, 16_000)
+
+    assert most.input_tokens > expected.input_tokens
+    assert most.output_tokens == 16_000
 
 
 OPEN, ANSWERED, FAILED = ChunkState.OPEN, ChunkState.ANSWERED, ChunkState.FAILED

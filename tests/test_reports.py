@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline import reports
 from pipeline.domain import DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
 from pipeline.errors import SettingsError
-from pipeline.reports import json_report, summary
+from pipeline.reports import html, json_report, summary
 from pipeline.reports.names import document_name
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
@@ -49,11 +49,12 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     assert list(report) == ["schema", "job", "title", "run", "totals", "documents"]
     assert report["schema"] == 1
     assert " ".join(report["run"]) == (
-        "id started_at finished_at status exit_code endpoint model version stopped_because reads_with_rules"
+        "id started_at finished_at status exit_code endpoint model version stopped_because reads_with_rules expected"
     )
     assert " ".join(report["totals"]) == (
         "documents done partial failed unchanged pages pages_covered chunks requests retries chunks_recovered"
         " input_tokens output_tokens cache_read_tokens cache_write_tokens cost_usd retry_cost_usd risks quotes"
+        " quotes_verified_share"
     )
     assert list(report["totals"]["risks"]) == ["critical", "high", "medium", "low"]
     assert list(report["totals"]["quotes"]) == [
@@ -66,7 +67,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     [document] = report["documents"]
     assert " ".join(document) == (
         "path sha256 size_bytes pages status reason missing_pages summary summary_note document_type parties"
-        " key_dates risks chunks unchanged"
+        " key_dates risks chunks unchanged unfinished_runs"
     )
     assert " ".join(document["risks"][0]) == (
         "title category severity page quote quote_check explanation recommendation"
@@ -401,7 +402,6 @@ def test_the_summary_says_what_happened_and_what_to_do() -> None:
     assert "0 done, 1 partial, 1 failed (0 unchanged)" in shown
     assert "18 of 20 read" in shown
     assert "1: 0 critical, 1 high, 0 medium, 0 low" in shown
-    assert "$0.1200 ($0.0300 for retries)" in shown
     assert "5 (2 retries, 1 chunk recovered)" in shown
     assert "reports/x\n" in shown
     assert "partial  p.pdf: no answer for pages 3-4; rate limited" in shown
@@ -412,19 +412,60 @@ def test_the_summary_says_what_happened_and_what_to_do() -> None:
 def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:
     """25 lines of 100 columns with thousands of failures, long names, wide letters and escapes."""
     failed = DocumentStatus.FAILED
-    documents = [
-        a_document(f"{i}\x1b[2J" + "契" * 300, reason="x\n\r\x9b" * 300, status=failed, missing=(PageRange(1, 20),))
-        for i in range(5000)
-    ]
+    one = a_document(reason="x\n\r\x9b" * 300, status=failed, missing=(PageRange(1, 20),))
+    documents = [replace(one, path=f"{i}\x1b[2J" + "契" * 300, unfinished_runs=7) for i in range(5000)]
     run = replace(RUN, status=RunStatus.STOPPED, stopped_because="\x1b]0;pwned\x07" * 50)
 
     shown = summary.render(replace(a_result(*documents, run=run, rules=True), title="契" * 500), "r", "docpipe retry x")
 
     lines = shown.splitlines()
     assert len(lines) <= 25
-    assert "  and 4,992 more" in lines
+    assert "  and 4,995 more" in lines
     assert all(sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line) <= 100 for line in lines)
     assert shown.replace("\n", "").isprintable()
+
+
+def test_the_summary_sets_what_was_expected_beside_what_was_spent() -> None:
+    """Tokens and dollars, where anything was sent."""
+    shown = summary.render(a_result(), "r", "docpipe retry x")
+    nothing_due = summary.render(replace(a_result(), expected=None), "r", "docpipe retry x")
+
+    assert "1,000 in, 200 out (expected: 1,500 in, 300 out); cache: 30 read, 4 written" in shown
+    assert "$0.1200 (expected: $0.1500; $0.0300 for retries)" in shown
+    assert "expected" not in nothing_due
+
+
+@pytest.mark.parametrize(("runs", "named"), [(4, False), (5, True), (12, True)])
+def test_a_document_that_five_runs_could_not_read_stands_at_the_top(runs: int, named: bool) -> None:
+    """Each format begins with its name and how often; before that it is one failure among others."""
+    result = a_result(replace(an_unopened_document("vendors/locked.pdf"), unfinished_runs=runs), a_document())
+
+    shown = summary.render(result, "r", "docpipe retry x")
+    page = html.render(result)
+
+    assert (f"in 5 runs in a row or more: vendors/locked.pdf ({runs} runs)" in shown) is named
+    assert (f"vendors/locked.pdf ({runs} runs)" in page) is named
+    assert not named or shown.index("in a row") < shown.index("Documents")
+    assert json.loads(json_report.render(result))["documents"][0]["unfinished_runs"] == runs
+
+
+@pytest.mark.parametrize(
+    ("checks", "share"),
+    [
+        ((), None),
+        ((None, QuoteCheck.NOT_CHECKABLE), None),
+        ((QuoteCheck.VERIFIED, QuoteCheck.PAGE_CORRECTED, QuoteCheck.ALTERED, QuoteCheck.NOT_CHECKABLE), 0.6667),
+    ],
+)
+def test_the_share_of_quotes_that_verify_counts_those_that_can(
+    checks: tuple[QuoteCheck | None, ...], share: float | None
+) -> None:
+    """Unknown until quotes are checked; pages without text do not count."""
+    risks = tuple(replace(a_risk(), quote_check=check) for check in checks)
+    result = a_result(a_document(risks=risks))
+
+    assert json_report.totals(result)["quotes_verified_share"] == share
+    assert ("not checked" if share is None else "66.7% stand") in summary.render(result, "r", "docpipe retry x")
 
 
 def test_the_summary_says_what_stopped_the_run_who_read_and_what_is_unknown() -> None:
@@ -436,7 +477,7 @@ def test_the_summary_says_what_stopped_the_run_who_read_and_what_is_unknown() ->
 
     assert shown.index("not a language model") < shown.index("Documents")
     assert shown.index("the budget is reached") < shown.index("Documents")
-    assert "unknown (unknown for retries)" in shown
+    assert "unknown (expected: $0.1500; unknown for retries)" in shown
 
 
 def test_color_adds_styles_and_nothing_else() -> None:

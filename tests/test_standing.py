@@ -73,7 +73,7 @@ class Books:
         return Standing(loaded, self.ledger, self.files, self.contents)
 
     def due(self, failed_only: bool = False) -> list[tuple[Task, ...]]:
-        return list(self.standing.due(failed_only))
+        return [due.tasks for due in self.standing.due(failed_only)]
 
     def plan(self) -> dict[str, PlannedDocument]:
         return {row.path: row for row in self.standing.plan(self.before, PriceList(1.0, 1.0))}

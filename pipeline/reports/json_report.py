@@ -44,8 +44,20 @@ def head(result: RunResult) -> dict[str, Any]:
             "version": run.version,
             "stopped_because": run.stopped_because,
             "reads_with_rules": result.reads_with_rules,
+            "expected": _expected(result),
         },
         "totals": totals(result),
+    }
+
+
+def _expected(result: RunResult) -> dict[str, Any] | None:
+    if result.expected is None:
+        return None
+    usage = result.expected.usage
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": result.expected.cost_usd,
     }
 
 
@@ -53,7 +65,8 @@ def totals(result: RunResult) -> dict[str, Any]:
     """What all documents and the run's requests add up to, under the names of report.json.
 
     Pages of a file that could not be opened count 0. A quote that was not looked for counts nowhere in
-    ``quotes``. A cost of None is unknown.
+    ``quotes``; ``quotes_verified_share``, of those that were and could be, is None where there are none.
+    A cost of None is unknown.
     """
     documents, spending = result.documents, result.spending
     statuses = Counter(d.status for d in documents)
@@ -77,7 +90,14 @@ def totals(result: RunResult) -> dict[str, Any]:
         "retry_cost_usd": spending.retry_cost_usd,
         "risks": {severity.value: severities[severity] for severity in Severity},
         "quotes": {check.value: quotes[check] for check in QuoteCheck},
+        "quotes_verified_share": _verified_share(quotes),
     }
+
+
+def _verified_share(quotes: Counter[QuoteCheck | None]) -> float | None:
+    checkable = sum(quotes[check] for check in QuoteCheck if check is not QuoteCheck.NOT_CHECKABLE)
+    verified = quotes[QuoteCheck.VERIFIED] + quotes[QuoteCheck.PAGE_CORRECTED]
+    return round(verified / checkable, 4) if checkable else None
 
 
 def document(document: DocumentResult) -> dict[str, Any]:
@@ -109,6 +129,7 @@ def document(document: DocumentResult) -> dict[str, Any]:
             for c in document.chunks
         ],
         "unchanged": document.unchanged,
+        "unfinished_runs": document.unfinished_runs,
     }
 
 

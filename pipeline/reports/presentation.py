@@ -16,7 +16,7 @@ from pipeline.domain import (
     RunStatus,
     Severity,
 )
-from pipeline.text import printable
+from pipeline.text import printable, shortened
 
 QUOTE_LABELS = {
     QuoteCheck.VERIFIED: "word for word on this page",
@@ -27,9 +27,15 @@ QUOTE_LABELS = {
 }
 
 
+STUCK_AFTER_RUNS = 5
+"""A document that so many runs in a row could not read whole needs a person."""
+
+_STUCK_NAMED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a reader must know before anything else. ``kind`` is rules, stopped or incomplete."""
+    """What a reader must know before anything else. ``kind`` is rules, stopped, stuck or incomplete."""
 
     kind: str
     text: str
@@ -45,6 +51,11 @@ def notices(result: RunResult) -> list[Notice]:
         found.append(Notice("stopped", f"The run stopped before its work was done: {because}"))
     elif result.run.status is RunStatus.RUNNING:
         found.append(Notice("stopped", "The run is still under way, or was killed: this is what it had so far."))
+    stuck = [d for d in needing_attention(result) if d.unfinished_runs >= STUCK_AFTER_RUNS]
+    if stuck:
+        names = ", ".join(f"{shortened(one_line(d.path), 60)} ({d.unfinished_runs} runs)" for d in stuck[:_STUCK_NAMED])
+        more = f" and {len(stuck) - _STUCK_NAMED:,} more" if len(stuck) > _STUCK_NAMED else ""
+        found.append(Notice("stuck", f"Not fully read in {STUCK_AFTER_RUNS} runs in a row or more: {names}{more}."))
     if any(d.status is not DocumentStatus.DONE for d in result.documents):
         found.append(Notice("incomplete", _incomplete(result)))
     elif result.run.status is RunStatus.INCOMPLETE:

@@ -13,7 +13,8 @@ from pipeline.reports.presentation import counted, money, needing_attention, not
 from pipeline.text import printable
 
 COLUMNS = 100
-MAX_NAMED = 8
+MAX_NAMED = 5
+_NOTICE_LINES = {"rules": 1, "stopped": 3, "stuck": 2}
 _PATH_COLUMNS = 50
 
 _BOLD, _RED, _YELLOW, _GREEN = "1", "31", "33", "32"
@@ -30,8 +31,8 @@ def render(result: RunResult, report: str, retry_command: str, color: bool = Fal
     for notice in notices(result):
         if notice.kind != "incomplete":
             lines += [
-                _styled(line, _YELLOW, color)
-                for line in textwrap.wrap(notice.text, COLUMNS, max_lines=3, placeholder="…")
+                _styled(_fit(line), _YELLOW, color)
+                for line in textwrap.wrap(notice.text, COLUMNS, max_lines=_NOTICE_LINES[notice.kind], placeholder="…")
             ]
     lines[0] = _styled(lines[0], f"{_BOLD};{_STATUS_STYLES.get(status, _RED)}", color)
     lines += ["", *(f"{label:<11} {_fit(text, COLUMNS - 12)}" for label, text in _facts(result))]
@@ -48,16 +49,27 @@ def _facts(result: RunResult) -> list[tuple[str, str]]:
     t = totals(result)
     statuses = f"{t['done']:,} done, {t['partial']:,} partial, {t['failed']:,} failed"
     risks = ", ".join(f"{t['risks'][severity]:,} {severity}" for severity in Severity)
-    cache = f"cache: {t['cache_read_tokens']:,} read, {t['cache_write_tokens']:,} written"
+    has_cache = t["cache_read_tokens"] or t["cache_write_tokens"]
+    cache = f"; cache: {t['cache_read_tokens']:,} read, {t['cache_write_tokens']:,} written" if has_cache else ""
+    expected_tokens = expected_cost = ""
+    if result.expected is not None:
+        usage = result.expected.usage
+        expected_tokens = f" (expected: {usage.input_tokens:,} in, {usage.output_tokens:,} out)"
+        expected_cost = f"expected: {money(result.expected.cost_usd)}; "
     retries = f"{t['retries']:,} retries, {counted(t['chunks_recovered'], 'chunk')} recovered"
     return [
         ("Documents", f"{t['documents']:,}: {statuses} ({t['unchanged']:,} unchanged)"),
         ("Pages", f"{t['pages_covered']:,} of {t['pages']:,} read"),
         ("Risks", f"{sum(t['risks'].values()):,}: {risks}"),
-        ("Tokens", f"{t['input_tokens']:,} in, {t['output_tokens']:,} out, {cache}"),
-        ("Cost", f"{money(t['cost_usd'])} ({money(t['retry_cost_usd'])} for retries)"),
+        ("Quotes", _quotes(t["quotes_verified_share"])),
+        ("Tokens", f"{t['input_tokens']:,} in, {t['output_tokens']:,} out{expected_tokens}{cache}"),
+        ("Cost", f"{money(t['cost_usd'])} ({expected_cost}{money(t['retry_cost_usd'])} for retries)"),
         ("Requests", f"{t['requests']:,} ({retries})"),
     ]
+
+
+def _quotes(verified_share: float | None) -> str:
+    return "not checked" if verified_share is None else f"{verified_share:.1%} stand in the document word for word"
 
 
 def _named(document: DocumentResult) -> str:
