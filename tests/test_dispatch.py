@@ -327,7 +327,7 @@ def _holds(name: str, page: int) -> bool:
 
 
 def test_a_flaky_refusal_of_a_pdf_gets_exactly_two_more_tries_on_the_same_bytes(path: Path) -> None:
-    """Then the chunk is halved. One half that fails was to be expected; another may fail by chance and has tries too."""
+    """Then the chunk is halved. One half that fails was to be expected; the other may fail by chance: it has tries."""
     stage = Stage(path, Actor(always(FLAKY_PDF)))
     stage.send([chunk("a", 1, 2)])
     assert stage.actor.sent[:3] == ["a 1-2"] * 3
