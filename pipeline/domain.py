@@ -140,12 +140,16 @@ Task = Chunk | Synthesis
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request as the API billed them; cache tokens are not part of ``input_tokens``."""
+    """Tokens of one request as the API billed them; cache tokens are not part of ``input_tokens``.
+
+    ``batch``: by the API's word, billed at the price of batches.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    batch: bool = False
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -153,6 +157,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.cache_read_tokens + other.cache_read_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
+            self.batch and other.batch,
         )
 
 

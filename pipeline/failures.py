@@ -88,11 +88,18 @@ def of_status(
     effective = _STATUS_OF_TYPE.get(error.type, status) if status >= 500 or status in (200, 400) else status
     kind = _classified(effective, error)
     reason = f"{status} {error.type}: {error.message}" if error.type else f"{status}: {error.message or 'no message'}"
+    wait_s = _retry_after_s(headers, now or datetime.now(UTC))
+    # The API's own word on whether the same request may work, which its SDK follows too.
+    match headers.get("x-should-retry", "").lower():
+        case "true" if kind is FailureClass.OURS:
+            kind = FailureClass.TRANSIENT
+        case "false" if kind is FailureClass.TRANSIENT:
+            wait_s = math.inf
     return Failure(
         kind,
         reason,
         exchange,
-        retry_after_s=_retry_after_s(headers, now or datetime.now(UTC)),
+        retry_after_s=wait_s,
         output_refused=effective == 400 and bool(_OUTPUT_REFUSED.search(error.message)),
         retries_first=2 if effective == 400 and _FLAKY.search(error.message) else 0,
         slow_down=effective in (429, 529),

@@ -306,7 +306,8 @@ _USAGE_KEYS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cach
 def _usage(value: object) -> Usage | None:
     if not isinstance(value, dict) or not any(isinstance(value.get(key), int) for key in _USAGE_KEYS):
         return None
-    return Usage(*(_count(value.get(key)) for key in _USAGE_KEYS))
+    counts = [_count(value.get(key)) for key in _USAGE_KEYS]
+    return Usage(counts[0], counts[1], counts[2], counts[3], batch=value.get("service_tier") == "batch")
 
 
 def _count(value: object) -> int:
@@ -403,4 +404,5 @@ class _Stream:
             max(old.output_tokens, new.output_tokens),
             max(old.cache_read_tokens, new.cache_read_tokens),
             max(old.cache_write_tokens, new.cache_write_tokens),
+            old.batch or new.batch,
         )

@@ -57,6 +57,8 @@ _LONG_PROMPT_TOKENS = 100_000
 _LONG_PROMPT_PRICES = {"claude-haiku-5-5": Price(0.50, 2.50, 0.625, 0.05)}
 
 
+_BATCH_SHARE = 0.5  # of every price
+
 _DATE = re.compile(r"-\d{8}$")  # the API may answer with the dated name of the model that was asked
 
 
@@ -75,7 +77,9 @@ class PriceList:
         if usage is None:
             return None
         price = self._price(model, usage)
-        return None if price is None else price.cost_usd(usage)
+        if price is None:
+            return None
+        return price.cost_usd(usage) * (_BATCH_SHARE if usage.batch else 1.0)
 
     def total_usd(self, model: str, requests: Iterable[Usage]) -> float | None:
         """What several requests cost together; each has its own step of the price."""

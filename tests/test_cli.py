@@ -317,3 +317,14 @@ def test_answers_of_rules_do_not_stand_for_a_live_model(workspace: Workspace) ->
     live = json.loads(workspace.docpipe("plan", job_file, "--json", "--endpoint", "anthropic")[1])
     assert [(row["why"], row["chunks"]) for row in trial] == [("unchanged", 0)]
     assert [(row["why"], row["chunks"]) for row in live] == [("prompt changed", 1)]
+
+
+def test_a_run_leaves_nothing_in_the_temporary_folder(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the folder where the worker processes' sockets lie."""
+    temporary = workspace.folder / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    assert workspace.docpipe("run", str(workspace.job_file))[0] == 0
+    assert list(temporary.iterdir()) == []

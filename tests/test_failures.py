@@ -346,3 +346,21 @@ def test_a_page_of_something_in_between_is_not_the_accounts_trouble(status: int)
     page = of_status(status, {}, ApiError("", "Forbidden by the firewall"), Exchange(status))
     own = of_status(status, {}, ApiError("permission_error", "no"), Exchange(status))
     assert (page.kind, own.kind) == (FailureClass.OURS, FailureClass.ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "kind", "waits"),
+    [
+        (418, "true", FailureClass.TRANSIENT, True),
+        (418, "false", FailureClass.OURS, True),
+        (503, "false", FailureClass.TRANSIENT, False),
+        (503, "true", FailureClass.TRANSIENT, True),
+        (401, "true", FailureClass.ACCOUNT, True),
+    ],
+)
+def test_the_apis_own_word_on_retrying_counts(status: int, word: str, kind: FailureClass, waits: bool) -> None:
+    """``x-should-retry`` makes a strange refusal worth another try, and ends the tries for this run."""
+    failure = of_status(status, {"x-should-retry": word}, ApiError("", "hm"), Exchange(status))
+
+    assert failure.kind is kind
+    assert (failure.retry_after_s != math.inf) is waits

@@ -301,6 +301,7 @@ def test_thinking_is_passed_over_and_text_blocks_are_joined() -> None:
             {"input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": None, "cache_creation": None},
             Usage(1, 2),
         ),
+        ({"input_tokens": 1, "output_tokens": 2, "service_tier": "batch"}, Usage(1, 2, batch=True)),
         ({"input_tokens": None, "output_tokens": 7}, Usage(0, 7)),
         ({"input_tokens": -1, "output_tokens": 7}, Usage(0, 7)),
         ({"input_tokens": None, "output_tokens": None}, None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.domain import RULES_MODEL, Usage
@@ -54,6 +56,25 @@ def test_unknown_usage_has_no_cost(prices: PriceList) -> None:
 def test_a_long_prompt_of_haiku_is_billed_whole_at_the_higher_price(usage: Usage, cost_usd: float) -> None:
     """Beyond 100,000 tokens of prompt, cached ones included, every token of the request costs more."""
     assert BUILT_IN.cost_usd("claude-haiku-5-5", usage) == pytest.approx(cost_usd, rel=1e-9)
+
+
+def test_a_batch_costs_half() -> None:
+    """Of every kind of token, at the job's own prices too."""
+    usage = Usage(1_000, 2_000, 3_000, 4_000)
+    for prices in (BUILT_IN, PriceList(3.0, 15.0)):
+        whole_usd = prices.cost_usd("claude-sonnet-5-5", usage)
+        assert whole_usd is not None
+        assert prices.cost_usd("claude-sonnet-5-5", replace(usage, batch=True)) == pytest.approx(whole_usd / 2)
+
+
+def test_each_request_of_several_has_its_own_step() -> None:
+    """Two prompts below the step do not cost what one above it does; one unknown makes the sum unknown."""
+    usage = Usage(60_000, 1_000)
+    single_usd = BUILT_IN.cost_usd("claude-haiku-5-5", usage)
+    assert single_usd is not None
+    assert BUILT_IN.total_usd("claude-haiku-5-5", [usage, usage]) == pytest.approx(2 * single_usd)
+    assert BUILT_IN.total_usd("claude-unheard-of", [usage]) is None
+    assert BUILT_IN.total_usd("claude-unheard-of", []) == 0
 
 
 def test_output_does_not_make_a_prompt_long() -> None:

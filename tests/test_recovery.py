@@ -16,7 +16,7 @@ from pipeline.serve import Endpoint, running
 from tests.conftest import Workspace, clause, write_pdf
 
 PAGES = 41
-QUICK = {"attempts": 3, "first_wait_seconds": 0.001, "max_wait_seconds": 0.01}
+QUICK: Mapping[str, object] = {"attempts": 3, "first_wait_seconds": 0.001, "max_wait_seconds": 0.01}
 
 
 def bad_page(number: int, kind: FaultKind = FaultKind.COULD_NOT_PROCESS) -> FaultPlan:
@@ -34,11 +34,11 @@ def first_only(kind: FaultKind) -> FaultPlan:
 
 def run(workspace: Workspace, served: Endpoint, /, **sections: Mapping[str, object]) -> RunResult:
     with running(served) as base_url:
-        workspace.write_job(base_url, **{"retry": QUICK, **sections})
+        workspace.write_job(base_url, **({"retry": QUICK} | sections))
         return workspace.run()
 
 
-def pages_with_risks(result: RunResult) -> list[int | None]:
+def pages_with_risks(result: RunResult) -> list[int]:
     return sorted(r.page or 0 for d in result.documents for r in d.risks if r.category == "price-escalation")
 
 
