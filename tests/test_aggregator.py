@@ -22,12 +22,13 @@ from pipeline.domain import (
     Severity,
     SourceFile,
 )
-from pipeline.planner import PlannedChunk
+from pipeline.planner import Limits, PlannedChunk, page_ranges
 
 unhurried = settings(deadline=None)
 
 FILE = SourceFile("sub/a.pdf", 1234, 99, "ab" * 32)
 OPEN = ChunkRecord(ChunkState.OPEN)
+HUGE = 10**12
 
 
 def risk(
@@ -280,3 +281,33 @@ def test_chunks_are_shown_as_they_are_on_record() -> None:
         ("c3-3", PageRange(3, 3), ChunkState.OPEN, 0, None, None),
     ]
     assert result.unchanged
+
+
+CATEGORIES = st.sampled_from(["auto-renewal", "Liability", "penalties"])
+QUOTES = st.sampled_from(["shall renew", "Shall  renew", "the fee may rise", ""])
+PAGE_RISKS = st.lists(st.tuples(CATEGORIES, st.sampled_from(["low", "high"]), QUOTES), max_size=3)
+
+
+@unhurried
+@given(st.lists(PAGE_RISKS, min_size=1, max_size=14), st.integers(1, 14), st.integers(0, 5))
+def test_the_risks_do_not_depend_on_how_the_pages_were_cut(
+    pages: list[list[tuple[str, str, str]]], max_pages: int, overlap: int
+) -> None:
+    """Where the model says the same of a page in whatever chunk, every cutting gives the same set of risks."""
+
+    def cut_at(limits: Limits) -> set[tuple[object, ...]]:
+        chunks = []
+        for r in page_ranges(len(pages), limits):
+            risks = [
+                risk(category, page, severity, quote, category=category)
+                for page, found in enumerate(pages[r.first - 1 : r.last], 1)
+                for category, severity, quote in found
+            ]
+            chunks.append((r.first, r.last, answered(risks=risks)))
+        result = merged(*chunks, pages=len(pages))
+        return {(x.page, x.category.casefold(), x.severity, "".join(x.quote.split()).casefold()) for x in result.risks}
+
+    whole = cut_at(Limits(len(pages), 0, HUGE))
+    assert cut_at(Limits(max_pages, min(overlap, max_pages - 1), HUGE)) == whole
+    kinds = {(page, c.casefold(), "".join(q.split()).casefold()) for page, f in enumerate(pages, 1) for c, _, q in f}
+    assert {(page, category, quote) for page, category, _, quote in whole} == kinds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -316,6 +317,22 @@ def test_halves_stand_for_a_chunk_that_was_split(books: Books) -> None:
     assert [str(pages) for pages in books.results()["a.pdf"].missing_pages] == ["2"]
     books.finish("a.pdf")
     assert books.results()["a.pdf"].status == "done"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_in_which_answers_come_changes_nothing(books: Books, seed: int) -> None:
+    """The result is that of answers in page order, summary and all."""
+    books.add("a.pdf", 9)
+    books.add("b.pdf", 9)
+    for path in ("a.pdf", "b.pdf"):
+        tasks = books.tasks_of(path)
+        if path == "b.pdf":
+            random.Random(seed).shuffle(tasks)
+        books.answer(tasks)
+    a, b = books.results().values()
+    assert len(a.chunks) == 5
+    assert replace(a, path="", sha256="", chunks=()) == replace(b, path="", sha256="", chunks=())
+    assert [chunk.pages for chunk in a.chunks] == [chunk.pages for chunk in b.chunks]
 
 
 def test_unchanged_is_what_this_run_sent_nothing_for(books: Books) -> None:
