@@ -13,8 +13,10 @@ import asyncio
 import base64
 import errno
 import ipaddress
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from pipeline import network
 from pipeline.messages import Body
 
 _BLOCK_BYTES = 192 * 1024  # divisible by three: each block is base64 without padding
@@ -73,7 +76,7 @@ class Client:
         self._base_url = base_url.rstrip("/")
         self._headers = {"accept": "*/*", "accept-encoding": "gzip, deflate", **headers}
         # Generating an answer may take minutes without a byte; the deadline in _exchange bounds the whole.
-        timeouts = {"connect": _CONNECT_S, "read": timeout_s, "write": _WRITE_S, "pool": _CONNECT_S}
+        timeouts = {"connect": _CONNECT_S, "write": _WRITE_S, "pool": _CONNECT_S}
         self._extensions = {"timeout": timeouts}
         self._connections = (
             [_HandlerTransport(handler)] * concurrency if handler else _connections(httpx.URL(base_url), concurrency)
@@ -87,7 +90,8 @@ class Client:
         """
         payload_bytes = payload.stat().st_size if payload else 0
         headers = {"content-length": str(body.size_bytes(payload_bytes))}
-        return await self._exchange("POST", path, headers, _blocks(body, payload, payload_bytes))
+        async with aclosing(_blocks(body, payload, payload_bytes)) as blocks:  # a refusal may leave it halfway
+            return await self._exchange("POST", path, headers, blocks)
 
     async def get(self, path: str) -> Reply:
         """Ask for a resource, such as a model's description."""
@@ -165,7 +169,7 @@ class _Partial:
                 raise _TooLongError(f"the answer is longer than {_LARGEST_RESPONSE_BYTES // 1_000_000} MB")
 
 
-async def _blocks(body: Body, payload: Path | None, payload_bytes: int) -> AsyncIterator[bytes]:
+async def _blocks(body: Body, payload: Path | None, payload_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body; of a file that grows meanwhile only what was announced.
 
     Raises:
@@ -197,7 +201,6 @@ def _words(error: Exception) -> str:
     names: dict[type[Exception], str] = {
         httpx.ConnectTimeout: f"no connection within {_CONNECT_S:.0f} s",
         httpx.WriteTimeout: f"the endpoint took no data for {_WRITE_S:.0f} s",
-        httpx.ReadTimeout: "the endpoint fell silent",
         httpx.ConnectError: "no connection",
     }
     said = str(error)
@@ -210,11 +213,10 @@ def _connections(url: httpx.URL, count: int) -> Sequence[httpx.AsyncBaseTranspor
     Raises:
         ImportError, ValueError, OSError: a proxy or a certificate file that cannot be used.
     """
-    tls = httpx.create_ssl_context() if url.scheme == "https" else False
+    tls = httpx.create_ssl_context(verify=url.scheme == "https")  # made once: each takes a millisecond and more
     proxy = _proxy_for(url)
-    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEP_ALIVE_S)
     try:
-        return [httpx.AsyncHTTPTransport(verify=tls, proxy=proxy, limits=limits) for _ in range(count)]
+        return [_Connection(tls, proxy) for _ in range(count)]
     except httpx.InvalidURL as error:
         raise ValueError(f"the proxy's address is not valid: {error}") from None
 
@@ -235,6 +237,16 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class _Connection(httpx.AsyncHTTPTransport):
+    """A transport with a pool of one."""
+
+    def __init__(self, tls: ssl.SSLContext, proxy: str | None) -> None:
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEP_ALIVE_S)
+        super().__init__(verify=tls, proxy=proxy, limits=limits)
+        # httpcore's pools take a network backend, but httpx has no parameter to hand one on.
+        self._pool._network_backend = network.Backend()
 
 
 class _HandlerTransport(httpx.AsyncBaseTransport):
