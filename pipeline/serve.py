@@ -281,9 +281,9 @@ class _Wire:
         unread bytes takes the response away from the client.
         """
         is_early = self._http.their_state is h11.SEND_BODY
-        self._begin(reply, ends_connection=is_early)
+        head = self._head(reply, ends_connection=is_early)
         done()
-        self._writer.write(self._encoded(h11.Data(data=reply.body)) + self._encoded(h11.EndOfMessage()))
+        self._writer.write(head + self._encoded(h11.Data(data=reply.body)) + self._encoded(h11.EndOfMessage()))
         await self._writer.drain()
         if is_early:
             await self._discard_request()
@@ -295,18 +295,18 @@ class _Wire:
 
     async def send_half(self, reply: Reply, done: Callable[[], None]) -> None:
         """Begin the response and end the connection in the middle of the body."""
-        self._begin(reply, ends_connection=False)
+        head = self._head(reply, ends_connection=False)
         done()
-        self._writer.write(self._encoded(h11.Data(data=reply.body[: len(reply.body) // 2])))
+        self._writer.write(head + self._encoded(h11.Data(data=reply.body[: len(reply.body) // 2])))
         await self._writer.drain()
 
-    def _begin(self, reply: Reply, ends_connection: bool) -> None:
+    def _head(self, reply: Reply, ends_connection: bool) -> bytes:
         headers = list(reply.headers.items())
         if "event-stream" not in reply.headers["content-type"]:  # a stream's length is not known in advance
             headers.append(("content-length", str(len(reply.body))))
         if ends_connection:
             headers.append(("connection", "close"))
-        self._writer.write(self._encoded(h11.Response(status_code=reply.status, headers=headers)))
+        return self._encoded(h11.Response(status_code=reply.status, headers=headers))
 
     def _encoded(self, event: h11.Event) -> bytes:
         return self._http.send(event) or b""
@@ -321,8 +321,8 @@ class _Wire:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             reply = offline.error_reply(400, "invalid_request_error", f"malformed HTTP: {reason}", "req_offline")
             with suppress(ConnectionError, h11.LocalProtocolError):
-                self._begin(reply, ends_connection=True)
-                self._writer.write(self._encoded(h11.Data(data=reply.body)))
+                head = self._head(reply, ends_connection=True)
+                self._writer.write(head + self._encoded(h11.Data(data=reply.body)))
                 await self._writer.drain()
 
     def reset(self) -> None:
