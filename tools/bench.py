@@ -1,4 +1,4 @@
-"""The figures that docpipe promises, measured on this machine: ``make bench``.
+"""The figures that docpipe promises, measured on this machine: ``make bench``, or some: ``python -m tools.bench 640``.
 
 Whole processes against ``docpipe serve`` on loopback, on whatever cores there are. The endpoint does not
 read the documents (``--no-read``): what is measured is the pipeline, cutting, ledger and reports included.
@@ -36,19 +36,15 @@ class Measured:
 
 
 def main() -> None:
-    """Measure everything and print one line for each figure."""
+    """Measure what the arguments name, or everything, and print one line for each figure."""
     cores = len(os.sched_getaffinity(0))
     print(f"{cores} cores, Python {sys.version.split()[0]}", flush=True)
     with tempfile.TemporaryDirectory(prefix="docpipe-bench-") as place:
-        folder = Path(place)
-        _start_up()
-        _in_flight(folder / "latency")
-        _against_a_plain_script(folder / "plain")
-        _large_bodies(folder / "large")
-        _rescan(folder / "rescan")
+        for name in sys.argv[1:] or _FIGURES:
+            _FIGURES[name](Path(place) / name)
 
 
-def _start_up() -> None:
+def _start_up(folder: Path) -> None:
     times = sorted(measured([*DOCPIPE, "--help"]).wall_s for _ in range(7))
     _line("docpipe --help", f"{times[3]:.3f} s (median of 7)", "under 0.3 s")
 
@@ -213,6 +209,15 @@ def write_heavy_pdf(path: Path, payload: bytes) -> None:
     out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     out += b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, table)
     path.write_bytes(out)
+
+
+_FIGURES = {
+    "help": _start_up,
+    "640": _in_flight,
+    "plain": _against_a_plain_script,
+    "large": _large_bodies,
+    "rescan": _rescan,
+}
 
 
 if __name__ == "__main__":
