@@ -139,6 +139,7 @@ def check(job: str, endpoint: str | None) -> int:
 @click.option(
     "--requests-per-minute", "limit", type=click.IntRange(min=0), default=0, help="More get a 429; 0: any number."
 )
+@click.option("--limit-headers/--no-limit-headers", default=True, help="Whether responses tell that limit.")
 @click.option("--read/--no-read", "read_pdf", default=True, help="Without reading, every document has an empty result.")
 @click.option("--structured-output/--no-structured-output", default=True, help="Whether output_config is taken.")
 def serve(
@@ -148,6 +149,7 @@ def serve(
     rates: Sequence[str],
     seed: int,
     limit: int,
+    limit_headers: bool,
     read_pdf: bool,
     structured_output: bool,
 ) -> int:
@@ -157,7 +159,7 @@ def serve(
 
     try:
         plan = FaultPlan(load_script(faults) if faults else (), parse_rates(rates), seed)
-        endpoint = Endpoint(plan, latency_s, read_pdf, structured_output, limit)
+        endpoint = Endpoint(plan, latency_s, read_pdf, structured_output, limit, limit_headers)
         serve_forever(endpoint, click.echo, port=port)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from None

@@ -195,7 +195,7 @@ class Failure:
     ``output_refused``: the endpoint did not take ``output_config``; asking in words may work.
     ``output_cut``: the answer needs a larger ``max_tokens``. ``retries_first``: so many more tries on the
     same bytes come before what the class calls for. ``slow_down``: the server gets too much, from all
-    workers together.
+    workers together; ``rate_limited``: by its own count (429), not because it is overloaded (529).
     """
 
     kind: FailureClass
@@ -206,6 +206,7 @@ class Failure:
     output_cut: bool = False
     retries_first: int = 0
     slow_down: bool = False
+    rate_limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ def of_status(
         output_refused=effective == 400 and bool(_OUTPUT_REFUSED.search(error.message)),
         retries_first=2 if effective == 400 and _FLAKY.search(error.message) else 0,
         slow_down=effective in (429, 529),
+        rate_limited=effective == 429,
     )
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import signal
 import socket
 import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import h11
@@ -30,7 +31,6 @@ _READ_BYTES = 256 * 1024
 _HEAD_BYTES = 64 * 1024
 _DISCARDED_BYTES = 256 * 1024 * 1024  # of a refused body, so that the refusal arrives
 _BACKLOG = 1024
-_RATE_WINDOW_S = 60.0
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key"})
 
 
@@ -64,7 +64,8 @@ class Endpoint:
         latency_s: The least time before an answer.
         read_pdf: False answers without opening the document.
         structured_output: False refuses ``output_config.format`` as an old router does.
-        requests_per_minute_limit: More than so many within a minute get a 429; 0 is no limit.
+        requests_per_minute: More than so many get a 429; 0 is no limit. At once a sixtieth of it is let in.
+        limit_headers: Whether each response tells that limit, as the API does and many routers do not.
         keep_bodies: Whether ``seen`` keeps the parsed bodies.
     """
 
@@ -74,7 +75,8 @@ class Endpoint:
         latency_s: float = 0.0,
         read_pdf: bool = True,
         structured_output: bool = True,
-        requests_per_minute_limit: int = 0,
+        requests_per_minute: int = 0,
+        limit_headers: bool = False,
         keep_bodies: bool = False,
     ) -> None:
         self.seen: list[Seen] = []
@@ -83,8 +85,8 @@ class Endpoint:
         self._latency_s = latency_s
         self._read_pdf = read_pdf
         self._structured_output = structured_output
-        self._limit = requests_per_minute_limit
-        self._recent: deque[float] = deque()
+        self._limit = _Limit(requests_per_minute) if requests_per_minute else None
+        self._limit_headers = limit_headers
         self._keep_bodies = keep_bodies
         self._in_flight: set[object] = set()
         self._conversations: set[asyncio.Task[None]] = set()
@@ -149,6 +151,8 @@ class Endpoint:
         kept = request.parsed() if self._keep_bodies else None
         self.seen.append(Seen(number + 1, request.sha256, at_s, in_flight, request.public_headers(), kept))
         fault, reply = await self._reply(request, number + 1, request_id)
+        if self._limit and self._limit_headers:
+            reply = replace(reply, headers={**reply.headers, **self._limit.headers(datetime.now(UTC))})
         self.seen[number] = replace(self.seen[number], fault=fault.kind if fault else None)
         if fault and fault.kind is FaultKind.DROP:
             self._in_flight.discard(ticket)
@@ -173,27 +177,15 @@ class Endpoint:
     async def _reply(self, request: _Request, ordinal: int, request_id: str) -> tuple[Fault | None, Reply]:
         if request.body is None:
             return None, offline.too_large_reply(request_id)
-        if (wait_s := self._wait_for_limit()) > 0:
+        if self._limit and (wait_s := self._limit.wait_s(time.monotonic())):
             reply = offline.error_reply(429, "rate_limit_error", "Number of requests per minute exceeded", request_id)
-            return None, replace(reply, headers={**reply.headers, "retry-after": f"{wait_s:.2f}"})
+            return None, replace(reply, headers={**reply.headers, "retry-after": str(math.ceil(wait_s))})
         text = await asyncio.to_thread(offline.attached_text, request.body) if self._faults.reads_text else ""
         fault = self._faults.pick(ordinal, text, self._rule_uses)
         await asyncio.sleep(self._latency_s + (fault.seconds if fault and fault.kind is FaultKind.SLOW else 0.0))
         if self._read_pdf:
             return fault, await asyncio.to_thread(self._safely, request, request_id, fault)
         return fault, self._safely(request, request_id, fault)
-
-    def _wait_for_limit(self) -> float:
-        """Seconds until the limit has room again; 0 takes the place."""
-        now = time.monotonic()
-        while self._recent and self._recent[0] <= now - _RATE_WINDOW_S:
-            self._recent.popleft()
-        if not self._limit:
-            return 0.0
-        if len(self._recent) >= self._limit:
-            return self._recent[0] + _RATE_WINDOW_S - now
-        self._recent.append(now)
-        return 0.0
 
     def _safely(self, request: _Request, request_id: str, fault: Fault | None) -> Reply:
         """The response; a bug in making it is a 500, not the end of the server."""
@@ -219,6 +211,35 @@ class Endpoint:
 
 
 _UNANSWERED = frozenset({FaultKind.CUT_STREAM, FaultKind.CLEAN_CUT, FaultKind.STREAM_ERROR, FaultKind.HTML_200})
+
+
+class _Limit:
+    """A token bucket, as the API's rate limits are: tokens come evenly, and those of a second are kept.
+
+    Source: https://platform.claude.com/docs/en/api/rate-limits, which says that 60 requests a minute may be
+    enforced as one a second.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._burst = math.ceil(per_minute / 60)
+        self._tokens, self._at_s = float(self._burst), -math.inf
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until there is a token; 0 takes one. ``now_s`` is monotonic."""
+        if self._tokens < self._burst:
+            self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_minute / 60)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return (1 - self._tokens) * 60 / self._per_minute
+        self._tokens -= 1
+        return 0.0
+
+    def headers(self, now: datetime) -> dict[str, str]:
+        """What the API tells of its limit; the reset is when the bucket is full again, to the second."""
+        full = now + timedelta(seconds=(self._burst - self._tokens) * 60 / self._per_minute)
+        values = {"limit": self._per_minute, "remaining": int(self._tokens), "reset": f"{full:%Y-%m-%dT%H:%M:%SZ}"}
+        return {f"anthropic-ratelimit-requests-{name}": str(value) for name, value in values.items()}
 
 
 class _Request:

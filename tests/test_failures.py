@@ -162,10 +162,20 @@ def test_a_flaky_refusal_of_a_pdf_is_tried_twice_more() -> None:
     assert failure(429, "", "Could not process PDF").retries_first == 0
 
 
-@pytest.mark.parametrize(("status", "slow"), [(429, True), (529, True), (500, False), (503, False), (400, False)])
-def test_who_gets_too_much_says_so(status: int, slow: bool) -> None:
-    """Rate limits and overload slow all workers down, other trouble only its own chunk."""
-    assert failure(status).slow_down is slow
+@pytest.mark.parametrize(
+    ("status", "slow_down", "rate_limited"),
+    [
+        (429, True, True),
+        (529, True, False),
+        (500, False, False),
+        (503, False, False),
+        (400, False, False),
+    ],
+)
+def test_who_gets_too_much_says_so(status: int, slow_down: bool, rate_limited: bool) -> None:
+    """Rate limits and overload slow all workers down, other trouble only its own chunk; a limit can be learned."""
+    got = failure(status)
+    assert (got.slow_down, got.rate_limited) == (slow_down, rate_limited)
 
 
 def test_a_reason_names_status_type_and_message() -> None:
@@ -245,8 +255,8 @@ def test_no_retry_after_breaks_a_failure(value: str) -> None:
 # --- patience
 
 
-def trouble(retry_after_s: float | None = None, slow_down: bool = False) -> Failure:
-    return Failure(TRANSIENT, "x", EXCHANGE, retry_after_s=retry_after_s, slow_down=slow_down)
+def trouble(retry_after_s: float | None = None) -> Failure:
+    return Failure(TRANSIENT, "x", EXCHANGE, retry_after_s=retry_after_s)
 
 
 @unhurried

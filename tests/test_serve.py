@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -358,13 +359,41 @@ def test_a_fault_can_belong_to_words_on_a_page() -> None:
     assert statuses == [200, 400, 400, 200]
 
 
-def test_requests_beyond_the_limit_of_a_minute_are_refused() -> None:
-    """The third of two allowed gets a 429 that says when the minute is over."""
-    with running(Endpoint(requests_per_minute_limit=2)) as base_url, client(base_url) as http:
+def test_requests_beyond_the_limit_are_refused_until_there_is_room_again() -> None:
+    """90 a minute let two in at once; the next has to wait for two thirds of a second, told as a whole one."""
+    with running(Endpoint(requests_per_minute=90)) as base_url, client(base_url) as http:
         replies = [http.post("/v1/messages", json=request()) for _ in range(3)]
 
     assert [reply.status_code for reply in replies] == [200, 200, 429]
-    assert 50 < float(replies[2].headers["retry-after"]) <= 60
+    assert replies[2].headers["retry-after"] == "1"
+    assert read_error(replies[2].content).type == "rate_limit_error"
+    assert not any(name.startswith("anthropic-ratelimit") for reply in replies for name in reply.headers)
+
+
+def test_the_limit_lets_in_what_it_keeps_and_then_an_even_rate() -> None:
+    """3000 a minute let fifty in at once, and then fifty a second."""
+    endpoint = Endpoint(requests_per_minute=3000)
+    with running(endpoint) as base_url, client(base_url) as http:
+        for _ in range(100):
+            http.post("/v1/messages", json=request())
+
+    took_s = endpoint.seen[-1].at_s - endpoint.seen[0].at_s
+    let_in = sum(seen.answered for seen in endpoint.seen)
+    assert 50 <= let_in <= 52 + took_s * 50
+    assert let_in >= min(100, int(48 + took_s * 50))
+
+
+def test_the_limit_is_told_as_the_api_tells_it() -> None:
+    """With every response: how many a minute, how many are left, and when all will be there again."""
+    endpoint = Endpoint(requests_per_minute=120, limit_headers=True)
+    with running(endpoint) as base_url, client(base_url) as http:
+        replies = [http.post("/v1/messages", json=request()) for _ in range(3)]
+
+    prefix = "anthropic-ratelimit-requests-"
+    assert [reply.headers[f"{prefix}limit"] for reply in replies] == ["120"] * 3
+    assert [reply.headers[f"{prefix}remaining"] for reply in replies] == ["1", "0", "0"]
+    ahead = datetime.fromisoformat(replies[2].headers[f"{prefix}reset"]) - datetime.now(UTC)
+    assert abs(ahead.total_seconds()) < 10
 
 
 def test_an_old_router_can_be_played() -> None:
