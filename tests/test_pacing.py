@@ -109,6 +109,20 @@ def test_a_limit_in_the_headers_is_kept_from_the_first_refusal_on(limiter: str, 
         assert sum(at_s > min(run.refused_s) + 10 for at_s in run.refused_s) <= 5
 
 
+def test_a_limit_in_the_headers_is_never_doubted() -> None:
+    """Once it is kept, nothing is refused any more, for an hour."""
+    run = Run(Gate(8, 0), TokenBucket(60, 2), 3600, 8).send(0.2, whole_seconds, limit_per_minute=60)
+
+    assert run.refused_s[-1] < 10
+
+
+def test_a_higher_limit_in_the_headers_does_not_hide_the_jobs_own() -> None:
+    """What is refused at the job's pace is refused for another reason, such as tokens: the search begins there."""
+    run = Run(Gate(16, 300), TokenBucket(250, 5), CHUNKS, 16).send(0.2, whole_seconds, limit_per_minute=60_000)
+
+    assert len(run.refused_s) <= 8
+
+
 class _Raised:
     """A bucket whose limit is another from a time on."""
 
@@ -254,6 +268,43 @@ def test_without_a_wish_the_wait_is_short_and_grows_while_nothing_gets_through()
     assert waits_s[-1] == 16.0
 
 
+def test_an_answer_from_before_a_refusal_does_not_shorten_the_next_wait() -> None:
+    """It says nothing about how things are now."""
+    gate = Gate(4, 0)
+    begin(gate, 2)
+    gate.failed(overloaded(), 0.0, 0.1)
+    gate.answered(0.0, 0.2)
+    gate.began(0.6)
+    gate.failed(overloaded(), 0.6, 0.7)
+
+    assert gate.opens_s(0.7) == 0.7 + 1.0
+
+
+def test_a_wait_after_which_something_is_let_in_is_long_enough() -> None:
+    """Answers take their time; that one of two was not refused says so earlier."""
+    gate = Gate(4, 0)
+    now_s = 0.0
+    for _ in range(3):
+        begin(gate, 2, now_s)
+        gate.failed(refusal(None), now_s, now_s + 0.1)
+        assert gate.opens_s(now_s) == now_s + 0.1 + 0.5
+        now_s = gate.opens_s(now_s)
+
+
+def test_a_late_refusal_of_an_old_burst_teaches_nothing_new() -> None:
+    """It began before the pace that it would speak against."""
+    told, untold = Gate(8, 0), Gate(8, 0)
+    for gate in (told, untold):
+        begin(gate, 8)
+        gate.failed(refusal(1.0), 0.0, 0.1)
+        gate.began(1.1)
+    told.failed(refusal(None), 0.0, 1.2)
+    for gate in (told, untold):
+        gate.began(3.0)
+
+    assert told.opens_s(3.0) == untold.opens_s(3.0)
+
+
 def test_other_trouble_makes_nobody_wait() -> None:
     """A broken connection is its own chunk's matter, whatever its Retry-After."""
     gate = Gate(4, 0)
@@ -357,8 +408,12 @@ def test_an_answer_between_failures_says_that_the_endpoint_is_up() -> None:
         gate.failed(no_answer(), 0.0, 1.0)
         gate.failed(no_answer(), 0.0, 1.0)
         gate.answered(0.0, 1.0)
-
     assert gate.slots == 8
+
+    begin(gate, 3, 2.0)
+    for _ in range(3):
+        gate.failed(no_answer(), 2.0, 3.0)
+    assert gate.slots == 1
 
 
 def test_an_endpoint_that_refuses_by_rate_is_not_down() -> None:
