@@ -73,7 +73,6 @@ class Gate:
         self._due_s = self._floor_s = self._cut_s = -math.inf
         self._pace = _Pace(per_minute / 60.0)
         self._wait_s = _FIRST_WAIT_S
-        self._in_flight = 0
         self._failed_in_a_row = self._down_after = 0
 
     @property
@@ -87,7 +86,6 @@ class Gate:
 
     def began(self, now_s: float) -> None:
         """A request begins."""
-        self._in_flight += 1
         self._due_s = max(self._due_s, now_s - self._catch_up_s) + self._interval_s
         self._pace.began(now_s)
 
@@ -97,7 +95,6 @@ class Gate:
         ``limit_per_minute``: of requests, as its headers say.
         """
         self._pace.told(limit_per_minute)
-        self._in_flight -= 1
         self._failed_in_a_row = 0
         self._slots = min(self._slots + 1, self._concurrency)
         if begun_s >= self._cut_s:
@@ -113,7 +110,6 @@ class Gate:
             self._pace.refused(begun_s)
         else:
             self._note_failure()
-        self._in_flight -= 1
         if not failure.slow_down:
             return
         if begun_s >= self._cut_s:  # what began before is of a burst that was answered for
@@ -126,12 +122,12 @@ class Gate:
         self._floor_s = max(self._floor_s, now_s + (failure.retry_after_s or 0.0))
 
     def _note_failure(self) -> None:
-        """Ask with one request at a time once everything failed that was in flight, and nothing was answered between.
+        """Ask with one request at a time once as many have failed in a row as were allowed in flight.
 
-        A 429 does not count: an endpoint that says it is not down.
+        Up to then it may be one moment's trouble. A 429 does not count: an endpoint that says it is not down.
         """
         if not self._failed_in_a_row:
-            self._down_after = max(self._in_flight, _FEWEST_FAILURES)
+            self._down_after = max(self._slots, _FEWEST_FAILURES)
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= self._down_after:
             self._slots = 1
