@@ -154,6 +154,7 @@ class Lock:
 
     Raises:
         LockedError: another process holds it; the message names it.
+        LedgerError: the folder takes no file.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -165,6 +166,9 @@ class Lock:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise LedgerError(f"the ledger's folder cannot be written: {error}") from None
+        if not os.access(self._path.parent, os.W_OK):  # what a killed run left may be enough for SQLite to begin
+            os.close(self._file)
+            raise LedgerError(f"the ledger's folder {self._path.parent} cannot be written; make it writable")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -580,6 +580,39 @@ def test_a_lock_names_its_present_owner_alone(path: Path) -> None:
         pass
 
 
+LOCKED_OUT = """
+import os
+from pathlib import Path
+from pipeline.errors import LedgerError
+from pipeline.ledger import Lock
+if os.geteuid() == 0:  # permissions do not bind the superuser
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    with Lock(Path("state/ledger.sqlite3")):
+        print("locked")
+except LedgerError as error:
+    print(error)
+"""
+
+
+def test_a_folder_that_takes_no_file_is_told_before_anything_begins(tmp_path: Path) -> None:
+    """Also where a killed run has left every file that SQLite needs: cut chunks need the folder too."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "ledger.sqlite3.lock").touch()
+    (folder / "ledger.sqlite3.lock").chmod(0o666)
+    folder.chmod(0o555)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", LOCKED_OUT]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
+    folder.chmod(0o755)
+
+    assert "state cannot be written" in done.stdout, done.stderr
+
+
 def test_locks_of_two_ledgers_do_not_meet(tmp_path: Path) -> None:
     """Two jobs may run at once in one folder."""
     with Lock(tmp_path / "a.sqlite3"), Lock(tmp_path / "b.sqlite3"):
