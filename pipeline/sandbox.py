@@ -14,7 +14,6 @@ import os
 import resource
 import signal
 import threading
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
@@ -70,8 +69,7 @@ class Sandbox:
         for _ in range(2):
             pool = self._pool
             try:
-                # The limit of pebble starts when a worker takes the call, not while the call waits for one.
-                future = pool.schedule(_call, args=[function, *args], timeout=timeout_s)
+                future = pool.schedule(_call, args=[timeout_s, function, *args])
             except RuntimeError:
                 self._replace(pool)
                 continue
@@ -79,9 +77,9 @@ class Sandbox:
                 return await asyncio.wrap_future(future)
             except BrokenProcessPool:  # an idle worker was ended from outside, say by the system out of memory
                 self._replace(pool)
-            except FutureTimeoutError:
-                raise SandboxError(f"reading it took more than {timeout_s:.0f} s") from None
             except ProcessExpired as error:
+                if error.exitcode == -signal.SIGALRM:
+                    raise SandboxError(f"reading it took more than {timeout_s:.0f} s") from None
                 if error.exitcode == -signal.SIGTERM:  # somebody ended it from outside; the file is not to blame
                     break
                 raise SandboxError(f"reading it crashed the PDF reader (exit code {error.exitcode})") from None
@@ -134,9 +132,14 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _call(function: str, *args: object) -> Any:
+def _call(timeout_s: float, function: str, *args: object) -> Any:
+    """Runs in a worker, which the alarm ends: the pool's own limit goes by a wall clock that may be set forward."""
     module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)(*args)
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        return getattr(importlib.import_module(module), name)(*args)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def _limit_this_process(memory_bytes: int) -> None:
@@ -144,6 +147,7 @@ def _limit_this_process(memory_bytes: int) -> None:
     os.setsid()  # ^C and time-outs are sent to whole groups; only the parent decides what they mean
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -6,6 +6,7 @@ The functions called are the standard library's own: a worker finds them without
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -123,6 +124,15 @@ def test_a_hang_is_ended_and_the_next_call_works(sandbox: Sandbox, monkeypatch: 
         assert await still_works(sandbox)
 
     asyncio.run(calls())
+
+
+def test_a_clock_that_is_set_forward_ends_no_call(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is time that has passed, whatever the wall clock says: no file is blamed for a time server."""
+    hours = itertools.count()
+    real_time = time.time
+    monkeypatch.setattr(time, "time", lambda: real_time() + 3600 * next(hours))
+
+    asyncio.run(sandbox.call(0, "time:sleep", 0.3))
 
 
 def test_the_time_limit_grows_with_the_file(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
