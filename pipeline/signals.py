@@ -38,11 +38,13 @@ def interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
     task = asyncio.current_task()
     numbers = _asking()
     before = [signal.getsignal(number) for number in numbers]
-    asked_before = False
+    asked_before = ended = False
 
-    def on_signal() -> None:
+    def on_signal(number: signal.Signals) -> None:
         nonlocal asked_before
-        if not asked_before:
+        if ended:  # it was on its way through the loop; what follows has its own handlers
+            signal.raise_signal(number)
+        elif not asked_before:
             observer.said("stopping: what is in flight is awaited, for it is paid for; once more to give that up too")
             dispatcher.interrupt()
         elif task is not None:
@@ -50,12 +52,13 @@ def interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
         asked_before = True
 
     for number in numbers:
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     try:
         yield
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
+        ended = True
         for number, handler in zip(numbers, before, strict=True):
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
