@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # For the build of the package too, not only for what it depends on.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help run-job retry-job plan-job status-job report-job check-job test check bench sample-docs clean
+.PHONY: help run-job retry-job plan-job status-job report-job check-job test check torture bench sample-docs clean
 
 help:
 	@echo "make run-job JOB=contracts     read the job's folder and write its reports (ENDPOINT=yourouter: live)"
@@ -18,6 +18,7 @@ help:
 	@echo "make status-job JOB=contracts  what is known, what failed and why"
 	@echo "make test                      every test"
 	@echo "make check                     lint, types and the floors of the architecture"
+	@echo "make torture                   kills, faults, full disks and odd clocks; the books checked after each"
 	@echo "make bench                     the figures of docs/figures.md, measured here"
 	@echo "make sample-docs               write the sample documents again, the same bytes"
 
@@ -32,6 +33,9 @@ check: .venv/ready-to-develop
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+torture: .venv/ready-to-develop
+	@$(BIN)/python -m tools.torture
 
 bench: .venv/ready-to-develop
 	@$(BIN)/python -m tools.bench
