@@ -43,9 +43,8 @@ def escaped(text: str) -> str:
 
 
 def _escaped_line(line: str) -> str:
-    marked = "".join(
-        f"`{word}`" if _AUTOLINK.search(word) else _MARKUP.sub(r"\\\g<0>", word) for word in _WORDS.findall(line)
-    )
+    words = _WORDS.findall(line) if _AUTOLINK.search(line) else [line]  # word by word takes four times as long
+    marked = "".join(f"`{word}`" if _AUTOLINK.search(word) else _MARKUP.sub(r"\\\g<0>", word) for word in words)
     return _LINE_START.sub(lambda m: f"{m[0]}\\" if m[0].isdecimal() else f"\\{m[0]}", marked)
 
 
