@@ -1,4 +1,4 @@
-"""PDF bytes in, facts and chunks out: the only module that knows pypdf.
+"""PDF bytes in, facts and chunks out.
 
 Everything here runs in a worker process (see ``sandbox``): a PDF is hostile input. Functions take and
 give plain picklable values. A broken file may make pypdf raise anything, not only ``PyPdfError``
@@ -8,31 +8,19 @@ give plain picklable values. A broken file may make pypdf raise anything, not on
 from __future__ import annotations
 
 import io
-import logging
 import mmap
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pypdf import PdfReader, PdfWriter, apply_configuration
-from pypdf.errors import FileNotDecryptedError
-
+from pipeline.copier import Copied, Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Inspection, PdfError, Source, SourceChangedError
+from pipeline.pdf_reader import FileNotDecryptedError, Reader, limits
 from pipeline.text import shortened
-
-logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings are about files, not about the run
-
-# pypdf refuses single streams over 75 MB; a raw scan may be larger and is copied, never decoded.
-_LARGEST_STREAM_BYTES = 300_000_000
-
-
-# Article beads and actions of a page lead to other pages and drag them along. The leading 1 limits the
-# key to the page itself: without it a Type 3 font would lose its glyph "B".
-_DROPPED_PAGE_KEYS: list[str | int] = [1, "/B", 1, "/AA"]
 
 
 def inspect(source: Source) -> Inspection:
@@ -43,8 +31,8 @@ def inspect(source: Source) -> Inspection:
         OSError: the file cannot be read.
     """
     try:
-        with _opened(source) as reader:
-            return Inspection(len(reader.pages), encrypted=reader.is_encrypted)
+        with _opened(source) as copier:
+            return Inspection(len(copier.reader.pages), encrypted=copier.reader.is_encrypted)
     except PdfError as error:
         return Inspection(None, encrypted=error.encrypted, problem=error.reason)
 
@@ -57,15 +45,29 @@ def cut(source: Source, pages: PageRange, target: Path) -> int:
         SourceChangedError: the file is not the one that the scanner saw.
         OSError: the file cannot be read or the target not written.
     """
-    with _opened(source) as reader:
-        with _foreseen(f"{pages.label} cannot be cut"):
-            writer = _copied(reader, pages)
-            if len(writer.pages) != len(pages):
-                raise PdfError(f"{pages.label} cannot be cut: {len(writer.pages)} of {len(pages)} pages came out")
-            buffer = io.BytesIO()
-            writer.write(buffer)
-        target.write_bytes(buffer.getbuffer())
-        return buffer.tell()
+    return _cut(source, pages, target, max_bytes=None).size_bytes
+
+
+def cut_to_fit(source: Source, pages: PageRange, target: Path, max_bytes: int) -> Copied:
+    """Write as many pages of a range as fit in ``max_bytes``, but at least the first, in one pass.
+
+    Raises:
+        As ``cut`` does.
+    """
+    return _cut(source, pages, target, max_bytes)
+
+
+def _cut(source: Source, pages: PageRange, target: Path, max_bytes: int | None) -> Copied:
+    try:
+        with _opened(source) as copier:
+            count = len(copier.reader.pages)
+            if pages.last > count:
+                raise PdfError(f"{pages.label} cannot be cut: the file has {count} pages")
+            with target.open("wb") as out:
+                return copier.copy(pages, out, max_bytes)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def page_texts(data: bytes) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ def page_texts(data: bytes) -> tuple[str, ...]:
     Raises:
         PdfError: not a PDF, or encrypted in any way, as the Messages API takes it.
     """
-    with _configured():
+    with limits():
         reader = _reader(io.BytesIO(data))
         if reader.is_encrypted:
             raise PdfError("encrypted", encrypted=True)
@@ -82,38 +84,27 @@ def page_texts(data: bytes) -> tuple[str, ...]:
             return tuple(page.extract_text().strip() for page in reader.pages)
 
 
-def _copied(reader: PdfReader, pages: PageRange) -> PdfWriter:
-    try:
-        writer = PdfWriter()
-        writer.append(reader, pages=(pages.first - 1, pages.last), import_outline=False)
-    except Exception:  # noqa: BLE001 - pypdf stumbles over broken links and forms in many ways
-        writer = PdfWriter()
-        for number in range(pages.first - 1, pages.last):
-            writer.add_page(reader.pages[number], excluded_keys=_DROPPED_PAGE_KEYS)  # type: ignore[arg-type]
-    return writer
-
-
 @contextmanager
-def _opened(source: Source) -> Iterator[PdfReader]:
-    with _configured():
-        file, reader = _held.pop(source) if source in _held else _open(source)
+def _opened(source: Source) -> Iterator[Copier]:
+    with limits(source.size_bytes):
+        file, copier = _held.pop(source) if source in _held else _open(source)
         _close_held()  # another document's turn has come
         try:
             _check_unchanged(source, file)
-            yield reader
+            yield copier
+            _check_unchanged(source, file)
         except BaseException:
             file.close()
             raise
-        reader.resolved_objects.clear()  # keeps the memory at one chunk's worth
-        _held[source] = file, reader
+        _held[source] = file, copier
 
 
-def _open(source: Source) -> tuple[BinaryIO, PdfReader]:
+def _open(source: Source) -> tuple[BinaryIO, Copier]:
     # A plain handle: given a path, pypdf would hold the whole file in memory.
     file = Path(source.path).open("rb")  # noqa: SIM115 - closed by _opened or _close_held
     try:
         _check_unchanged(source, file)
-        return file, _reader(file)
+        return file, Copier(_reader(file))
     except BaseException:
         file.close()
         raise
@@ -127,7 +118,7 @@ def _check_unchanged(source: Source, file: BinaryIO) -> None:
 
 # The document opened last, since its next chunk is likely to be asked for next: reading the cross-reference
 # table and the page tree again for each chunk would cost more than the cut. One entry, one thread.
-_held: dict[Source, tuple[BinaryIO, PdfReader]] = {}
+_held: dict[Source, tuple[BinaryIO, Copier]] = {}
 
 
 def _close_held() -> None:
@@ -135,14 +126,10 @@ def _close_held() -> None:
         _held.popitem()[1][0].close()
 
 
-def _configured() -> AbstractContextManager[object]:
-    return apply_configuration(maximum_declared_stream_length=_LARGEST_STREAM_BYTES)
-
-
-def _reader(file: BinaryIO) -> PdfReader:
+def _reader(file: BinaryIO) -> Reader:
     _check_shape(file)
     with _foreseen("not a readable PDF"):
-        reader = PdfReader(file)
+        reader = Reader(file)
         if not reader.pages:  # reads the page tree, and so needs the password
             raise PdfError("the PDF has no pages")
     return reader

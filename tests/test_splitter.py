@@ -18,6 +18,7 @@ from reportlab.pdfgen.canvas import Canvas
 from pipeline import splitter
 from pipeline.domain import PageRange
 from pipeline.pdf import Inspection, PdfError, Source, SourceChangedError
+from pipeline.pdf_reader import Reader
 from pipeline.splitter import cut, inspect, page_texts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -259,11 +260,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that a reader is made for."""
     names: list[str] = []
 
-    def noted(file: io.BufferedReader) -> PdfReader:
+    def noted(file: io.BufferedReader) -> Reader:
         names.append(Path(file.name).name)
-        return PdfReader(file)
+        return Reader(file)
 
-    monkeypatch.setattr(splitter, "PdfReader", noted)
+    monkeypatch.setattr(splitter, "Reader", noted)
     return names
 
 

@@ -1,0 +1,226 @@
+"""PDF files as objects: the only module that knows pypdf, with its reader made safe for large and broken files.
+
+Other modules take the types of objects from here. A file is hostile: whatever an object holds, looking it up
+gives an object, None or an exception, in a time that does not grow with the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import BinaryIO
+
+from pypdf import PdfReader, apply_configuration
+from pypdf.errors import FileNotDecryptedError, PdfReadError
+from pypdf.generic import (
+    ArrayObject,
+    BooleanObject,
+    ByteStringObject,
+    DictionaryObject,
+    FloatObject,
+    IndirectObject,
+    NameObject,
+    NullObject,
+    NumberObject,
+    PdfObject,
+    StreamObject,
+    TextStringObject,
+)
+
+__all__ = [
+    "ArrayObject",
+    "BooleanObject",
+    "ByteStringObject",
+    "DictionaryObject",
+    "FileNotDecryptedError",
+    "FloatObject",
+    "IndirectObject",
+    "NameObject",
+    "NullObject",
+    "NumberObject",
+    "PdfObject",
+    "Reader",
+    "StreamObject",
+    "TextStringObject",
+    "encoded",
+    "found",
+    "limits",
+    "resolved",
+]
+
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings are about files, not about the run
+
+# Names are bytes, and every byte is a character of Latin-1: read so, a name can be written as it was. By
+# default pypdf guesses UTF-8 or GBK, and a font whose name was guessed would not be found any more.
+NameObject.CHARSETS = ("latin1", "latin1", "latin1")
+
+# pypdf refuses single streams over 75 MB; a raw scan may be larger and is copied, never decoded.
+_LARGEST_STREAM_BYTES = 300_000_000
+
+# Parsed objects are some 2 KB each; so many are kept at most from one page to the next.
+_MOST_HELD = 20_000
+
+Key = tuple[int, int]
+"""Generation and number of an object, in pypdf's order."""
+
+
+def limits(file_bytes: int = 0) -> AbstractContextManager[object]:
+    """The limits of pypdf as needed for a file of this size; they hold for the code inside."""
+    return apply_configuration(maximum_declared_stream_length=max(_LARGEST_STREAM_BYTES, file_bytes))
+
+
+def encoded(stream: StreamObject) -> bytes:
+    """The bytes of a stream as they lie in the file, decrypted but not decoded."""
+    return StreamObject.get_data(stream)  # the base class's method; its heirs decode
+
+
+def resolved(value: object) -> object:
+    """The object behind a reference, and behind what that refers to; None where there is none.
+
+    Raises:
+        Exception: the object cannot be read; anything that pypdf raises.
+    """
+    for _ in range(8):
+        if not isinstance(value, IndirectObject):
+            return value
+        value = value.get_object()
+    return None
+
+
+def found(value: object) -> object:
+    """The object behind a reference; None where there is none or it is broken.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        return resolved(value)
+    except (MemoryError, OSError):
+        raise
+    except Exception:  # noqa: BLE001 - what pypdf raises for a broken object is not known beforehand
+        return None
+
+
+class Reader(PdfReader):
+    """pypdf's reader, for files whose cross-reference table is wrong, and for memory that stays small.
+
+    pypdf searches the whole file for each object that is not where the table says, and may answer a second
+    look-up of a broken object in other words than the first. Here the file is searched once, and a broken
+    object stays what it was.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._places: dict[Key, int] | None = None
+        self._broken: dict[Key, Exception] = {}
+        self._passing: list[Key] = []
+        self._opened = False
+        super().__init__(file)
+        self._opened = True
+
+    def get_object(self, indirect_reference: int | IndirectObject) -> PdfObject | None:
+        """The object; None where the file has none of this number.
+
+        Raises:
+            PdfReadError: it is broken, or anything else that pypdf raises.
+            OSError: the file cannot be read.
+        """
+        if not self._opened or isinstance(indirect_reference, int):
+            return super().get_object(indirect_reference)
+        key = indirect_reference.generation, indirect_reference.idnum
+        if key in self.resolved_objects:
+            return self.resolved_objects[key]
+        if key in self._broken:
+            raise self._broken[key].with_traceback(None)
+        in_object_stream = key[0] == 0 and key[1] in self.xref_objStm
+        if not in_object_stream:
+            if not self._is_found(key):
+                return None
+            self._passing.append(key)
+        try:
+            return super().get_object(indirect_reference)
+        except (MemoryError, FileNotDecryptedError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset before the file
+                raise
+            if key in self.resolved_objects:  # another object of the same object stream is the broken one
+                return self.resolved_objects[key]
+            self._note_broken(key, PdfReadError(str(error)) if isinstance(error, OSError) else error)
+            raise self._broken[key] from None
+
+    def _note_broken(self, key: Key, error: Exception) -> None:
+        self._broken[key] = error
+        if key[0] == 0 and key[1] in self.xref_objStm:
+            # What comes later in the object stream is out of reach too; it is not decoded again for each.
+            stream = self.xref_objStm[key[1]][0]
+            for number, (other, _) in self.xref_objStm.items():
+                if other == stream and (0, number) not in self.resolved_objects:
+                    self._broken[0, number] = error
+
+    def _is_found(self, key: Key) -> bool:
+        """Whether the object is where the table says; if it is elsewhere, the table is put right."""
+        place = self.xref.get(key[0], {}).get(key[1])
+        if place is not None and self._header_at(place) == key:
+            return True
+        if self._places is None:
+            self._places = dict(_object_headers(self._file))
+        if key not in self._places:
+            return False
+        self.xref.setdefault(key[0], {})[key[1]] = self._places[key]
+        self.xref_free_entry.get(key[0], {}).pop(key[1], None)
+        return True
+
+    def _header_at(self, place: int) -> Key | None:
+        if place < 0:
+            return None
+        self._file.seek(place)
+        header = _HEADER.match(self._file.read(64))
+        return (int(header[2]), int(header[1])) if header else None
+
+    def drop(self, stream: IndirectObject) -> None:
+        """Forget a stream, which may be large; the next look-up reads it again."""
+        self.resolved_objects.pop((stream.generation, stream.idnum), None)
+
+    def trim(self) -> None:
+        """Forget parsed objects if they are many."""
+        if len(self.resolved_objects) > _MOST_HELD:
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget parsed objects; those of object streams only if they are many, since they come at a price.
+
+        An object stream is decoded and parsed as a whole.
+        """
+        if len(self.resolved_objects) > _MOST_HELD:
+            self.resolved_objects.clear()
+        for key in self._passing:
+            self.resolved_objects.pop(key, None)
+        self._passing.clear()
+
+
+_BLANK = rb"[\0\t\n\f\r ]"
+# Possessive quantifiers: hostile bytes make no search long.
+_HEADER = re.compile(rb"%b*+(?:%%[^\r\n]*+%b*+)*+(\d{1,10})%b++(\d{1,5})%b*+obj" % (_BLANK, _BLANK, _BLANK, _BLANK))
+_HEADER_BEFORE = re.compile(rb"(?<!\d)(\d{1,10})%b+(\d{1,5})%b*$" % (_BLANK, _BLANK))
+_BLOCK_BYTES = 1 << 20
+_HEADER_BYTES = 40
+
+
+def _object_headers(file: BinaryIO) -> Iterator[tuple[Key, int]]:
+    """Where in the file objects seem to begin, in file order: the last of one number is the valid one."""
+    file.seek(0)
+    begin, data = 0, b""
+    while block := file.read(_BLOCK_BYTES):
+        data += block
+        for found in re.finditer(rb"obj", data):
+            start = max(0, found.start() - _HEADER_BYTES)
+            header = _HEADER_BEFORE.search(data[start : found.start()])
+            if header:
+                yield (int(header[2]), int(header[1])), begin + start + header.start()
+        kept = data[-_HEADER_BYTES - 3 :]
+        begin += len(data) - len(kept)
+        data = kept
