@@ -60,8 +60,9 @@ NameObject.CHARSETS = ("latin1", "latin1", "latin1")
 # pypdf refuses single streams over 75 MB; a raw scan may be larger and is copied, never decoded.
 _LARGEST_STREAM_BYTES = 300_000_000
 
-# Parsed objects are some 2 KB each; so many are kept at most from one page to the next.
-_MOST_HELD = 20_000
+# Parsed objects need some 25 times the memory of their text in the file; text of so many bytes is held at most.
+_MOST_HELD_BYTES = 1_500_000
+_COMPRESSION = 4  # of object streams, roughly
 
 Key = tuple[int, int]
 """Generation and number of an object, in pypdf's order."""
@@ -116,7 +117,8 @@ class Reader(PdfReader):
         self._file = file
         self._places: dict[Key, int] | None = None
         self._broken: dict[Key, Exception] = {}
-        self._passing: list[Key] = []
+        self._held_streams: list[Key] = []
+        self._held_bytes = 0
         self._opened = False
         super().__init__(file)
         self._opened = True
@@ -135,13 +137,10 @@ class Reader(PdfReader):
             return self.resolved_objects[key]
         if key in self._broken:
             raise self._broken[key].with_traceback(None)
-        in_object_stream = key[0] == 0 and key[1] in self.xref_objStm
-        if not in_object_stream:
-            if not self._is_found(key):
-                return None
-            self._passing.append(key)
+        if not self._is_found(key):
+            return None
         try:
-            return super().get_object(indirect_reference)
+            return self._noted(key, super().get_object(indirect_reference))
         except (MemoryError, FileNotDecryptedError):
             raise
         except Exception as error:
@@ -151,6 +150,16 @@ class Reader(PdfReader):
                 return self.resolved_objects[key]
             self._note_broken(key, PdfReadError(str(error)) if isinstance(error, OSError) else error)
             raise self._broken[key] from None
+
+    def _noted(self, key: Key, target: PdfObject | None) -> PdfObject | None:
+        """Note what a new object needs in memory."""
+        if isinstance(target, StreamObject):
+            self._held_streams.append(key)
+            if target.get("/Type") == "/ObjStm":
+                self._held_bytes += _COMPRESSION * len(encoded(target))
+        elif key in self.xref.get(key[0], {}):
+            self._held_bytes += self._file.tell() - self.xref[key[0]][key[1]]
+        return target
 
     def _note_broken(self, key: Key, error: Exception) -> None:
         self._broken[key] = error
@@ -163,6 +172,8 @@ class Reader(PdfReader):
 
     def _is_found(self, key: Key) -> bool:
         """Whether the object is where the table says; if it is elsewhere, the table is put right."""
+        if key[0] == 0 and key[1] in self.xref_objStm:
+            return True
         place = self.xref.get(key[0], {}).get(key[1])
         if place is not None and self._header_at(place) == key:
             return True
@@ -187,19 +198,17 @@ class Reader(PdfReader):
 
     def trim(self) -> None:
         """Forget parsed objects if they are many."""
-        if len(self.resolved_objects) > _MOST_HELD:
-            self.forget()
+        if self._held_bytes > _MOST_HELD_BYTES:
+            self.resolved_objects.clear()
+            self._held_streams.clear()
+            self._held_bytes = 0
 
     def forget(self) -> None:
-        """Forget parsed objects; those of object streams only if they are many, since they come at a price.
-
-        An object stream is decoded and parsed as a whole.
-        """
-        if len(self.resolved_objects) > _MOST_HELD:
-            self.resolved_objects.clear()
-        for key in self._passing:
+        """Forget all streams, and other parsed objects if they are many: what pages share is soon needed again."""
+        for key in self._held_streams:
             self.resolved_objects.pop(key, None)
-        self._passing.clear()
+        self._held_streams.clear()
+        self.trim()
 
 
 _BLANK = rb"[\0\t\n\f\r ]"

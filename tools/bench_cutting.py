@@ -1,0 +1,125 @@
+"""The figures of cutting, measured on this machine: ``python -m tools.bench_cutting``.
+
+Each figure is that of whole processes, which cut a generated document through ``splitter.cut`` as the
+workers of a run do.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pipeline.pdf_writer import Writer, reference
+from tools.bench import measured, write_documents
+
+
+def main() -> None:
+    """Measure everything and print one line for each figure."""
+    with tempfile.TemporaryDirectory(prefix="docpipe-bench-") as place:
+        folder = Path(place)
+        _speed(folder)
+        _shared_resources(folder / "shared.pdf")
+        _scan(folder / "scan.pdf")
+
+
+def _speed(folder: Path) -> None:
+    write_documents(folder, documents=1, pages=600)
+    path = folder / "0.pdf"
+    rates = sorted(_pages_a_second(path, 20) for _ in range(3))
+    _line("600 pages of text, 20 a chunk", f"{rates[1]:.0f} pages a second on one core", "at least 800")
+    pairs = []
+    for _ in range(3):
+        alone = _wall_s([_command(path, 20, rounds=8)])
+        pairs.append(2 * alone / _wall_s([_command(path, 20, rounds=8)] * 2))
+    _line("the same by two processes at once", f"{sorted(pairs)[1]:.2f} times one", "at least 1.7")
+
+
+def _shared_resources(path: Path) -> None:
+    """250 pages, all with one dictionary of 500 pictures; each shows two."""
+    write_pictures(path, pages=250, pictures_a_page=2, picture_bytes=60_000, shared=True)
+    for pages in (1, 50):
+        total = json.loads(measured(_command(path, pages)).output)["bytes"]
+        _line(f"500 shared pictures, {pages} a chunk", f"{total / path.stat().st_size:.3f} x the source", "under 1.3")
+
+
+def _scan(path: Path) -> None:
+    """500 pages of one picture each, 181 MB, in chunks of 60 and in one."""
+    write_pictures(path, pages=500, pictures_a_page=1, picture_bytes=362_000, shared=False)
+    for pages in (60, 500):
+        run = measured(_command(path, pages))
+        _line(f"a scan of 181 MB, {pages} a chunk", f"peak {run.peak_mb:.0f} MB, {run.cpu_s:.2f} s", "under 150 MB")
+
+
+def _pages_a_second(path: Path, pages_a_chunk: int) -> float:
+    result = json.loads(measured(_command(path, pages_a_chunk)).output)
+    return float(result["pages"] / result["cpu_s"])
+
+
+def _wall_s(commands: list[list[str]]) -> float:
+    begun = time.perf_counter()
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    assert not any(process.wait() for process in processes)
+    return time.perf_counter() - begun
+
+
+def _command(path: Path, pages_a_chunk: int, rounds: int = 1) -> list[str]:
+    return [sys.executable, "-m", "tools.bench_cutting", str(path), str(pages_a_chunk), str(rounds)]
+
+
+def cut_all(path: Path, pages_a_chunk: int, rounds: int) -> None:
+    """Cut a whole document, opening included, and print what it took."""
+    from pipeline import splitter
+    from pipeline.domain import PageRange
+    from pipeline.pdf import Source
+
+    facts = path.stat()
+    source = Source(str(path), facts.st_size, facts.st_mtime_ns)
+    begun, total, pages = time.process_time(), 0, 0
+    with tempfile.TemporaryDirectory(prefix="docpipe-bench-") as place:
+        for _ in range(rounds):
+            pages = splitter.inspect(source).pages or 0
+            for first in range(1, pages + 1, pages_a_chunk):
+                chunk = PageRange(first, min(pages, first + pages_a_chunk - 1))
+                total += splitter.cut(source, chunk, Path(place) / "chunk.pdf")
+    print(json.dumps({"pages": pages * rounds, "bytes": total, "cpu_s": time.process_time() - begun}))
+
+
+def write_pictures(path: Path, pages: int, pictures_a_page: int, picture_bytes: int, shared: bool) -> None:
+    """A PDF of pictures that do not compress, with one dictionary of resources for all pages or one for each."""
+    noise = random.Random(1)
+    picture = b"/Type/XObject/Subtype/Image/Width 600/Height %d/ColorSpace/DeviceGray/BitsPerComponent 8"
+    with path.open("wb") as out:
+        file = Writer(out)
+        numbers = [file.reserve() for _ in range(pages * pictures_a_page)]
+        for number in numbers:
+            file.write_stream(number, picture % (picture_bytes // 600), noise.randbytes(picture_bytes))
+        everything = file.reserve()
+        file.write(everything, _resources(numbers))
+        for page in range(pages):
+            shown = numbers[page * pictures_a_page : (page + 1) * pictures_a_page]
+            content = file.reserve()
+            file.write_stream(content, b"", b"\n".join(b"q 500 0 0 700 40 40 cm /Im%d Do Q" % n for n in shown))
+            resources = reference(everything) if shared else _resources(shown)
+            entries = b"/MediaBox[0 0 595 842]/Resources %b/Contents %b"
+            file.write_page(entries % (resources, reference(content)))
+        file.finish(b"")
+
+
+def _resources(numbers: list[int]) -> bytes:
+    return b"<</XObject<<%b>>>>" % b"".join(b"/Im%d %b" % (number, reference(number)) for number in numbers)
+
+
+def _line(what: str, figure: str, promise: str) -> None:
+    print(f"{what:<42} {figure:<52} {promise}", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        cut_all(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        main()
