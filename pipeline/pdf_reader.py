@@ -122,6 +122,7 @@ class Reader(PdfReader):
         self._opened = False
         super().__init__(file)
         self._opened = True
+        self._fill_gaps_in_the_page_tree()
 
     def get_object(self, indirect_reference: int | IndirectObject) -> PdfObject | None:
         """The object; None where the file has none of this number.
@@ -192,6 +193,31 @@ class Reader(PdfReader):
         header = _HEADER.match(self._file.read(64))
         return (int(header[2]), int(header[1])) if header else None
 
+    def _fill_gaps_in_the_page_tree(self) -> None:
+        """Have a page without content stand where a page object is broken or missing.
+
+        Without it pypdf passes over a missing one, and all pages behind it would be counted wrongly. Only if as many
+        pages are there as the tree says, the missing ones were removed.
+        """
+        root = found(self.root_object.get("/Pages"))
+        waiting, seen, pages, gaps = [root], {id(root)}, 0, []
+        while waiting:
+            for kid in _kids(waiting.pop()):
+                target = found(kid)
+                if isinstance(target, DictionaryObject) and "/Kids" not in target:
+                    pages += 1
+                elif isinstance(target, DictionaryObject) and id(target) not in seen:
+                    seen.add(id(target))
+                    waiting.append(target)
+                elif target is None and isinstance(kid, IndirectObject):
+                    gaps.append((kid.generation, kid.idnum))
+        declared = found(root.get("/Count")) if isinstance(root, DictionaryObject) else None
+        for key in gaps:
+            if key in self._broken or (isinstance(declared, int) and declared > pages):
+                nothing = IndirectObject(0, 65535, self)  # a number that no object has
+                page = {NameObject("/Type"): NameObject("/Page"), NameObject("/Contents"): nothing}
+                self.resolved_objects[key] = DictionaryObject(page)
+
     def drop(self, stream: IndirectObject) -> None:
         """Forget a stream, which may be large; the next look-up reads it again."""
         self.resolved_objects.pop((stream.generation, stream.idnum), None)
@@ -209,6 +235,11 @@ class Reader(PdfReader):
             self.resolved_objects.pop(key, None)
         self._held_streams.clear()
         self.trim()
+
+
+def _kids(node: object) -> list[object]:
+    kids = found(node.get("/Kids")) if isinstance(node, DictionaryObject) else None
+    return list(kids) if isinstance(kids, ArrayObject) else []
 
 
 _BLANK = rb"[\0\t\n\f\r ]"

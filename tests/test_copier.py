@@ -112,7 +112,7 @@ def test_every_page_looks_as_it_did(path: Path) -> None:
                 copier.copy(PageRange(number, number), out)
             continue
         copier.copy(PageRange(number, number), out)
-        assert looks(out.getvalue(), 1) == looks(data, number)
+        assert looks(data, number) in (None, looks(out.getvalue(), 1))  # None: only pypdf reads the source
 
 
 def test_the_comparison_of_looks_sees_a_difference() -> None:
@@ -582,6 +582,29 @@ def test_a_page_without_its_content_is_an_error_that_names_it(contents: bytes, r
     with pytest.raises(PdfError, match=f"^page 2 cannot be cut: .*{reason.removeprefix('page 2 cannot be cut: ')}"):
         copied(data, 1, 2)
     assert len(chunk(data, 1, 1).pages) == 1
+
+
+@pytest.mark.parametrize("second", [None, b"<</Length 4 0 R>>stream\nx\nendstream"])
+def test_a_page_that_is_gone_keeps_its_number(second: bytes | None) -> None:
+    """Missing or unreadable, it cannot be cut, and the pages behind it are still those that they were."""
+    pages = {n: b"<</Type/Page/MediaBox[0 0 9 %d]>>" % n for n in (3, 5)} | ({4: second} if second else {})
+    tree = b"<</Type/Pages/Count 3/Kids[3 0 R 4 0 R 5 0 R]>>"
+    data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: tree, **pages})
+
+    assert len(Reader(io.BytesIO(data)).pages) == 3
+    assert chunk(data, 3, 3).pages[0].mediabox.height == 5
+    with pytest.raises(PdfError, match=r"^page 2 cannot be cut: its content is missing"):
+        copied(data, 1, 3)
+
+
+def test_a_page_that_was_removed_is_not_missed() -> None:
+    """A reference to nothing in a tree that counts without it."""
+    pages = {n: b"<</Type/Page/MediaBox[0 0 9 %d]>>" % n for n in (3, 5)}
+    tree = b"<</Type/Pages/Count 2/Kids[3 0 R 4 0 R 5 0 R]>>"
+
+    reader = chunk(raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: tree, **pages}), 1, 2)
+
+    assert [page.mediabox.height for page in reader.pages] == [3, 5]
 
 
 @pytest.mark.parametrize("contents", [b"", b"/Contents null", b"/Contents[]", b"/Contents 98 0 R"])
