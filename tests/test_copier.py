@@ -26,9 +26,9 @@ from pipeline.pdf_reader import Reader
 from pipeline.pdf_writer import Writer
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLES = sorted((ROOT / "sample_docs").glob("*/*.[pP][dD][fF]"))
-CORPUS_FILES = sorted((ROOT.parent / "shared" / "corpus").glob("*/*.pdf"))
-
+SAMPLES = sorted((ROOT / "sample_docs" / "contracts").glob("*.pdf"))
+OPENING = ("benign", "opens-without-password", "bloat", "split", "badchunk", "pypdf-only")
+REAL = SAMPLES + [path for kind in OPENING for path in sorted((ROOT.parent / "shared" / "corpus" / kind).glob("*.pdf"))]
 # Its only content stream is 3.5 bytes long, by its own word.
 WITHOUT_CONTENT = {"format-corpus__T02-05-01_015_invalid-stream-length-in-dictionary.pdf"}
 
@@ -96,15 +96,12 @@ def looks(data: bytes, number: int, longest: int = 400) -> tuple[bytes, int, int
 # Looks
 
 
-@pytest.mark.parametrize("path", [*SAMPLES, *CORPUS_FILES], ids=lambda path: f"{path.parent.name}/{path.stem[:40]}")
+@pytest.mark.parametrize("path", REAL, ids=lambda path: f"{path.parent.name}/{path.stem[:40]}")
 def test_every_page_looks_as_it_did(path: Path) -> None:
     """Each page of real documents, cut out alone, is drawn in the same pixels, or says why it cannot be cut."""
     data = path.read_bytes()
-    try:
-        reader = Reader(io.BytesIO(data))
-        copier = Copier(reader)
-    except Exception:
-        pytest.skip("not a PDF that opens")
+    reader = Reader(io.BytesIO(data))
+    copier = Copier(reader)
     for number in range(1, min(len(reader.pages), 12) + 1):
         out = io.BytesIO()
         if path.name in WITHOUT_CONTENT:
