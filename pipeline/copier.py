@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from pipeline import pdf_annotations, pdf_writer
 from pipeline.domain import PageRange
-from pipeline.pdf import PdfError
+from pipeline.pdf import Copied, PdfError
 from pipeline.pdf_reader import (
     ArrayObject,
     BooleanObject,
@@ -51,14 +51,6 @@ _LEFT_BEHIND_OF_STREAMS = frozenset({
     "/Length", "/Metadata", "/PieceInfo", "/StructParent", "/StructParents", "/AF", "/Alternates", "/OPI",
     "/Ref",
 })  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """What came out: the range of the source's pages that the file holds, and its size."""
-
-    pages: PageRange
-    size_bytes: int
 
 
 class Copier:

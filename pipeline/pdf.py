@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from pipeline.domain import PageRange
+
 READER = f"pypdf {version('pypdf')}"
 """What decides whether a file can be opened: another version may open what this one could not."""
 
@@ -57,3 +59,11 @@ class Inspection:
     pages: int | None
     encrypted: bool = False
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was cut: the range of the source's pages that the new file holds, and its size."""
+
+    pages: PageRange
+    size_bytes: int

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.copier import Copied, Copier
+from pipeline.copier import Copier
 from pipeline.domain import PageRange
-from pipeline.pdf import Inspection, PdfError, Source, SourceChangedError
+from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
 from pipeline.pdf_reader import FileNotDecryptedError, Reader, limits
 from pipeline.text import shortened
 

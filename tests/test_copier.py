@@ -19,9 +19,9 @@ from pypdf import PdfReader
 from pypdf.generic import NullObject
 
 from pipeline import pdf_reader, pdf_writer
-from pipeline.copier import Copied, Copier
+from pipeline.copier import Copier
 from pipeline.domain import PageRange
-from pipeline.pdf import PdfError
+from pipeline.pdf import Copied, PdfError
 from pipeline.pdf_reader import Reader
 from pipeline.pdf_writer import Writer
 

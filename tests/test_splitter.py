@@ -17,9 +17,9 @@ from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import splitter
 from pipeline.domain import PageRange
-from pipeline.pdf import Inspection, PdfError, Source, SourceChangedError
+from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
 from pipeline.pdf_reader import Reader
-from pipeline.splitter import cut, inspect, page_texts
+from pipeline.splitter import cut, cut_to_fit, inspect, page_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACTS = ROOT / "sample_docs" / "contracts"
@@ -205,6 +205,35 @@ def test_pages_that_are_not_there_cannot_be_cut(tmp_path: Path, seven: Source) -
     """A range that passes the end is an error, never a shorter chunk."""
     with pytest.raises(PdfError, match="pages 6-9 cannot be cut"):
         cut(seven, PageRange(6, 9), tmp_path / "chunk.pdf")
+
+
+def test_a_chunk_is_cut_to_fit(tmp_path: Path, seven: Source) -> None:
+    """As many pages as the limit allows, and the file is the one that a cut of those pages gives."""
+    fitting, exact = tmp_path / "fitting.pdf", tmp_path / "exact.pdf"
+    limit = cut(seven, PageRange(2, 4), exact)
+
+    result = cut_to_fit(seven, PageRange(2, 7), fitting, limit)
+
+    assert result == Copied(PageRange(2, 4), limit)
+    assert fitting.read_bytes() == exact.read_bytes()
+
+
+def test_a_cut_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    """Half a chunk in the spool folder would pass for a whole one."""
+    source = written(tmp_path, pdf(3).replace(b"/Contents 11 0 R", b"/Contents 99 0 R"))
+    target = tmp_path / "chunk.pdf"
+
+    with pytest.raises(PdfError, match=r"^page 3 cannot be cut: its content is missing"):
+        cut(source, PageRange(1, 3), target)
+
+    assert not target.exists()
+    assert cut_texts(source, PageRange(1, 2), tmp_path) == (word(1), word(2))
+
+
+def test_a_target_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path, seven: Source) -> None:
+    """The document is not to blame."""
+    with pytest.raises(FileNotFoundError):
+        cut(seven, PageRange(1, 1), tmp_path / "gone" / "chunk.pdf")
 
 
 def test_the_same_reason_every_time(tmp_path: Path) -> None:
