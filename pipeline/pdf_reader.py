@@ -158,7 +158,7 @@ class Reader(PdfReader):
             self._held_streams.append(key)
             if target.get("/Type") == "/ObjStm":
                 self._held_bytes += _COMPRESSION * len(encoded(target))
-        elif key in self.xref.get(key[0], {}):
+        elif key[1] in self.xref.get(key[0], {}):
             self._held_bytes += self._file.tell() - self.xref[key[0]][key[1]]
         return target
 

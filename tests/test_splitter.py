@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from pypdf import PdfReader, PdfWriter
 from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import splitter
+from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
 from pipeline.pdf_reader import Reader
@@ -262,6 +264,24 @@ def test_a_source_of_the_same_size_but_another_time_is_refused(tmp_path: Path, s
 
     with pytest.raises(SourceChangedError):
         cut(seven, PageRange(1, 1), tmp_path / "chunk.pdf")
+
+
+def test_a_source_that_changes_while_it_is_cut_is_refused(
+    tmp_path: Path, seven: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which bytes were read is unknown then; no file is left of them."""
+    copy = Copier.copy
+
+    def disturbed(copier: Copier, pages: PageRange, out: BinaryIO, max_bytes: int | None) -> Copied:
+        with Path(seven.path).open("ab") as file:
+            file.write(b"%")
+        return copy(copier, pages, out, max_bytes)
+
+    monkeypatch.setattr(Copier, "copy", disturbed)
+
+    with pytest.raises(SourceChangedError):
+        cut(seven, PageRange(1, 1), tmp_path / "chunk.pdf")
+    assert not (tmp_path / "chunk.pdf").exists()
 
 
 def test_a_source_that_is_gone_is_an_error_of_the_system(tmp_path: Path) -> None:
