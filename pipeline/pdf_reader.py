@@ -6,12 +6,12 @@ gives an object, None or an exception, in a time that does not grow with the fil
 
 from __future__ import annotations
 
-import errno
+import io
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pypdf import PdfReader, apply_configuration
 from pypdf.errors import FileNotDecryptedError, PdfReadError
@@ -30,6 +30,9 @@ from pypdf.generic import (
     TextStringObject,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 __all__ = [
     "ArrayObject",
     "BooleanObject",
@@ -45,6 +48,7 @@ __all__ = [
     "Reader",
     "StreamObject",
     "TextStringObject",
+    "WatchedFile",
     "encoded",
     "found",
     "limits",
@@ -105,6 +109,20 @@ def found(value: object) -> object:
         return None
 
 
+class WatchedFile(io.FileIO):
+    """A file that remembers that it could not be read: pypdf may take that for broken syntax and go on."""
+
+    trouble: OSError | None = None
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        """As for every file."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.trouble = error
+            raise
+
+
 class Reader(PdfReader):
     """pypdf's reader, for files whose cross-reference table is wrong, and for memory that stays small.
 
@@ -144,11 +162,10 @@ class Reader(PdfReader):
             return self._noted(key, super().get_object(indirect_reference))
         except (MemoryError, FileNotDecryptedError):
             raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset before the file
-                raise
+        except Exception as error:  # noqa: BLE001 - what pypdf raises for a broken object is not known beforehand
             if key in self.resolved_objects:  # another object of the same object stream is the broken one
                 return self.resolved_objects[key]
+            # An offset before the file is the object's fault; a disk that fails is noted by the file itself.
             self._note_broken(key, PdfReadError(str(error)) if isinstance(error, OSError) else error)
             raise self._broken[key] from None
 

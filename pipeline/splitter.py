@@ -19,7 +19,7 @@ from typing import BinaryIO
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
-from pipeline.pdf_reader import FileNotDecryptedError, Reader, limits
+from pipeline.pdf_reader import FileNotDecryptedError, Reader, WatchedFile, limits
 from pipeline.text import shortened
 
 
@@ -93,15 +93,17 @@ def _opened(source: Source) -> Iterator[Copier]:
             _check_unchanged(source, file)
             yield copier
             _check_unchanged(source, file)
+            _check_read(file)
         except BaseException:
             file.close()
+            _check_read(file)  # a disk that failed explains what pypdf says of the file
             raise
         _held[source] = file, copier
 
 
-def _open(source: Source) -> tuple[BinaryIO, Copier]:
+def _open(source: Source) -> tuple[io.BufferedReader[WatchedFile], Copier]:
     # A plain handle: given a path, pypdf would hold the whole file in memory.
-    file = Path(source.path).open("rb")  # noqa: SIM115 - closed by _opened or _close_held
+    file = io.BufferedReader(WatchedFile(source.path))  # closed by _opened or _close_held
     try:
         _check_unchanged(source, file)
         return file, Copier(_reader(file))
@@ -116,9 +118,14 @@ def _check_unchanged(source: Source, file: BinaryIO) -> None:
         raise SourceChangedError(source.path)
 
 
+def _check_read(file: io.BufferedReader[WatchedFile]) -> None:
+    if file.raw.trouble:
+        raise file.raw.trouble
+
+
 # The document opened last, since its next chunk is likely to be asked for next: reading the cross-reference
 # table and the page tree again for each chunk would cost more than the cut. One entry, one thread.
-_held: dict[Source, tuple[BinaryIO, Copier]] = {}
+_held: dict[Source, tuple[io.BufferedReader[WatchedFile], Copier]] = {}
 
 
 def _close_held() -> None:

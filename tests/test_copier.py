@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 import io
 import struct
 import time
@@ -614,28 +613,6 @@ def test_a_page_whose_resources_are_missing_is_an_error_that_names_it() -> None:
         copied(document(PAGE % b"/Resources 99 0 R"))
 
 
-class Failing(io.BytesIO):
-    """A file on a disk that fails after a while."""
-
-    reads = -1
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self.reads -= 1
-        if self.reads == 0:
-            raise OSError(errno.EIO, "Input/output error")
-        return super().read(size)
-
-
-def test_a_disk_that_fails_is_no_missing_object() -> None:
-    """An object that could not be looked up is not left out."""
-    file = Failing(heavy(1))
-    copier = Copier(Reader(file))
-    file.reads = 1
-
-    with pytest.raises(OSError, match="Input/output"):
-        copier.copy(PageRange(1, 1), io.BytesIO())
-
-
 def in_object_stream(*bodies: bytes) -> bytes:
     """A page whose graphics states are these objects, of one object stream."""
     offsets = [sum(len(body) + 1 for body in bodies[:n]) for n in range(len(bodies))]
@@ -654,14 +631,14 @@ def in_object_stream(*bodies: bytes) -> bytes:
 
 def test_objects_before_a_broken_one_in_an_object_stream_are_kept() -> None:
     """What follows the broken one is out of reach; the answer is the same each time, and no stream is held."""
-    copier = Copier(Reader(io.BytesIO(in_object_stream(b"<</CA .5>>", b"<</CA .6>>", b"<</CA ]", b"<</CA .7>>"))))
+    copier = Copier(Reader(io.BytesIO(in_object_stream(b"<</CA .5>>", b"<</CA .6>>", b"@broken@", b"<</CA .7>>"))))
     outs = []
     for _ in range(2):
         out = io.BytesIO()
         copier.copy(PageRange(1, 1), out)
         outs.append(out.getvalue())
         held = [o for o in copier.reader.resolved_objects.values() if isinstance(o, pdf_reader.StreamObject)]
-        assert "/ObjStm" not in [o["/Type"] for o in held]
+        assert "/ObjStm" not in [str(o["/Type"]) for o in held]
 
     assert outs[0] == outs[1]
     assert b"/CA 0.5" in outs[0]

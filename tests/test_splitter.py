@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -20,7 +21,7 @@ from pipeline import splitter
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
-from pipeline.pdf_reader import Reader
+from pipeline.pdf_reader import Reader, WatchedFile
 from pipeline.splitter import cut, cut_to_fit, inspect, page_texts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -280,6 +281,35 @@ def test_a_source_that_changes_while_it_is_cut_is_refused(
     monkeypatch.setattr(Copier, "copy", disturbed)
 
     with pytest.raises(SourceChangedError):
+        cut(seven, PageRange(1, 1), tmp_path / "chunk.pdf")
+    assert not (tmp_path / "chunk.pdf").exists()
+
+
+def test_a_disk_that_fails_is_remembered() -> None:
+    """The first page of this process's memory cannot be read, as a bad sector cannot."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("no /proc here")
+    with io.BufferedReader(WatchedFile("/proc/self/mem")) as file:
+        with pytest.raises(OSError, match="Input/output"):
+            file.read(1)
+
+        assert isinstance(file.raw, WatchedFile)
+        assert file.raw.trouble is not None
+
+
+def test_a_source_that_could_not_be_read_is_no_broken_pdf(
+    tmp_path: Path, seven: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left out of a chunk for a disk that failed, whatever pypdf made of it."""
+    copy = Copier.copy
+
+    def disturbed(copier: Copier, pages: PageRange, out: BinaryIO, max_bytes: int | None) -> Copied:
+        copier.reader.stream.raw.trouble = OSError(errno.EIO, "Input/output error")  # type: ignore[union-attr]
+        return copy(copier, pages, out, max_bytes)
+
+    monkeypatch.setattr(Copier, "copy", disturbed)
+
+    with pytest.raises(OSError, match="Input/output"):
         cut(seven, PageRange(1, 1), tmp_path / "chunk.pdf")
     assert not (tmp_path / "chunk.pdf").exists()
 
