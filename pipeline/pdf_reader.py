@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 from pypdf import PdfReader, apply_configuration
 from pypdf.errors import FileNotDecryptedError, PdfReadError
@@ -29,9 +29,6 @@ from pypdf.generic import (
     StreamObject,
     TextStringObject,
 )
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 __all__ = [
     "ArrayObject",
@@ -114,7 +111,7 @@ class WatchedFile(io.FileIO):
 
     trouble: OSError | None = None
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+    def readinto(self, buffer: Any, /) -> int | None:
         """As for every file."""
         try:
             return super().readinto(buffer)

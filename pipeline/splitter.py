@@ -109,6 +109,7 @@ def _open(source: Source) -> tuple[io.BufferedReader[WatchedFile], Copier]:
         return file, Copier(_reader(file))
     except BaseException:
         file.close()
+        _check_read(file)
         raise
 
 
