@@ -100,11 +100,25 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """What was seen on the pages of a file; empty where nobody looked.
+
+    ``text_chars`` has the characters in the text layer of each page, ``scans`` the pages that are pictures
+    without one, ``bookmarks`` the pages to which the bookmarks of the top level lead, in order.
+    """
+
+    text_chars: tuple[int, ...] = ()
+    scans: tuple[int, ...] = ()
+    bookmarks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What one distinct sequence of bytes turned out to be.
 
     ``pages`` is None when the bytes could not be opened; then ``problem`` says why. ``encrypted``
-    files open with an empty password and are sent decrypted.
+    files open with a known password, or an empty one, and are sent decrypted. ``note`` is what a reader of
+    the report must know of how it was opened, such as a repair.
     """
 
     sha256: str
@@ -112,6 +126,8 @@ class Content:
     pages: int | None
     encrypted: bool = False
     problem: str | None = None
+    note: str | None = None
+    layout: Layout = Layout()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from pipeline.domain import (
     Expected,
     Failure,
     FailureClass,
+    Layout,
     Outcome,
     PageRange,
     RunInfo,
@@ -124,6 +125,13 @@ _MIGRATIONS = (
         path BLOB NOT NULL,         -- as in files
         PRIMARY KEY (run, path)
     ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE contents ADD COLUMN note TEXT;
+    ALTER TABLE contents ADD COLUMN text_chars TEXT NOT NULL DEFAULT '[]';  -- JSON, one number for each page
+    ALTER TABLE contents ADD COLUMN scans TEXT NOT NULL DEFAULT '[]';       -- JSON, pages
+    ALTER TABLE contents ADD COLUMN bookmarks TEXT NOT NULL DEFAULT '[]';   -- JSON, pages
+    ALTER TABLE chunks ADD COLUMN split_after INTEGER;  -- the last page of the first part; NULL: in the middle
     """,
 )
 
@@ -267,17 +275,25 @@ class Ledger:
     def contents(self, reader: str) -> dict[str, Content]:
         """The contents that were opened before, and those that this ``reader`` could not open."""
         rows = self._database.execute(
-            "SELECT sha256, size_bytes, pages, encrypted, problem FROM contents WHERE pages IS NOT NULL OR reader = ?",
+            """
+            SELECT sha256, size_bytes, pages, encrypted, problem, note, text_chars, scans, bookmarks
+            FROM contents WHERE pages IS NOT NULL OR reader = ?
+            """,
             (reader,),
         )
-        return {row[0]: Content(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows}
+        return {
+            row[0]: Content(row[0], row[1], row[2], bool(row[3]), row[4], row[5], _layout(*row[6:])) for row in rows
+        }
 
     def record_contents(self, contents: Iterable[Content], reader: str) -> None:
         """What bytes turned out to be."""
         with self.transaction():
             self._database.executemany(
-                "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)",
-                [(c.sha256, c.size_bytes, c.pages, c.encrypted, c.problem, reader) for c in contents],
+                "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (c.sha256, c.size_bytes, c.pages, c.encrypted, c.problem, reader, c.note, *_columns(c.layout))
+                    for c in contents
+                ],
             )
 
     # --- chunks
@@ -368,7 +384,8 @@ class Ledger:
     def _add(self, chunk: NewChunk) -> None:
         pages = (chunk.pages.first, chunk.pages.last) if chunk.pages else (None, None)
         self._database.execute(
-            "INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, 'open', NULL, NULL)", (chunk.id, chunk.content, *pages)
+            "INSERT OR IGNORE INTO chunks (id, content, first_page, last_page, state) VALUES (?, ?, ?, ?, 'open')",
+            (chunk.id, chunk.content, *pages),
         )
 
     def _set_state(self, chunk: str, state: ChunkState, outcome: Outcome | Split) -> None:
@@ -519,8 +536,16 @@ class Ledger:
 _MAY_BE_BILLED = "(t.ended_at IS NULL OR t.status = 200 OR t.input_tokens IS NOT NULL)"
 
 
-def _json(result: Mapping[str, Any]) -> str:
-    return json.dumps(result, allow_nan=False, separators=(",", ":"))
+def _layout(text_chars: str, scans: str, bookmarks: str) -> Layout:
+    return Layout(tuple(json.loads(text_chars)), tuple(json.loads(scans)), tuple(json.loads(bookmarks)))
+
+
+def _columns(layout: Layout) -> tuple[str, str, str]:
+    return _json(layout.text_chars), _json(layout.scans), _json(layout.bookmarks)
+
+
+def _json(value: Mapping[str, Any] | Sequence[int]) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 @contextmanager

@@ -9,10 +9,13 @@ import os
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pipeline.domain import PageRange
+from pipeline.domain import Layout, PageRange
 
 READER = f"pypdf {version('pypdf')}"
 """What decides whether a file can be opened: another version may open what this one could not."""
+
+
+_NOTHING_SEEN = Layout()
 
 
 class PdfError(Exception):
@@ -54,11 +57,13 @@ def is_changed(source: Source) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """``pages`` is None when the file cannot be used; then ``problem`` says why."""
+    """``pages`` is None when the file cannot be used; then ``problem`` says why. The rest is as in ``Content``."""
 
     pages: int | None
     encrypted: bool = False
     problem: str | None = None
+    note: str | None = None
+    layout: Layout = _NOTHING_SEEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content |
         return Content(sha256, source.size_bytes, None, problem=str(error))
     except (pdf.SourceChangedError, OSError):
         return None
-    return Content(sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem)
+    return Content(sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem, seen.note, seen.layout)
 
 
 _Sources = Mapping[str, Sequence[Source]]
