@@ -1,4 +1,4 @@
-"""Cuts one chunk, sends it and judges what comes back. Knows no ledger, no retries and no other chunk."""
+"""Makes one chunk ready, sends it and judges what comes back. Knows no ledger, no retries and no other chunk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import answers, failures, messages
-from pipeline.domain import Chunk, Exchange, Failure, FailureClass, Outcome, Payload, Split, Synthesis
+from pipeline.domain import (
+    Answer,
+    Chunk,
+    Exchange,
+    Failure,
+    FailureClass,
+    MediaType,
+    Outcome,
+    Payload,
+    Split,
+    Synthesis,
+)
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
 from pipeline.pdf import PdfError, Source, SourceChangedError, is_changed
@@ -43,38 +54,67 @@ class ChunkWorker:
     max_request_bytes: int
     largest_body: Body
 
-    async def prepare(self, chunk: Chunk, original: Original) -> Payload | Failure | Split:
-        """The file to send for a chunk: the original where it goes as it is, else the pages cut from it."""
+    async def prepare(self, chunk: Chunk, original: Original, reduced: bool) -> Payload | Failure | Split:
+        """The file to send for a chunk: the original where it goes as it is, else the pages cut from it.
+
+        A single page that is too large is made smaller. ``reduced``: so it is when it was sent before and the
+        API took it for too large; then it is to have half of the bytes.
+        """
         source = original.source
         whole = len(chunk.pages) == original.page_count and not original.encrypted
         # Unchanged bytes are the best bytes to send; what is too large as it lies there may shrink when cut.
-        if whole and self._request_bytes(source.size_bytes) <= self.max_request_bytes:
+        if whole and not reduced and self._request_bytes(source.size_bytes) <= self.max_request_bytes:
             return Payload(Path(source.path))
-        target = self.spool / f"{chunk.id}.pdf"
+        target = self.spool / chunk.id
         try:
             cut = "pipeline.splitter:cut"
             size_bytes: int = await self.sandbox.call(source.size_bytes, cut, source, chunk.pages, target)
+            if not reduced and self._request_bytes(size_bytes) <= self.max_request_bytes:
+                return Payload(target, size_bytes)
+            if len(chunk.pages) > 1:
+                target.unlink()
+                return Split(f"{chunk.pages.label} make {self._in_words(size_bytes)}")
+            return await self._reduced(chunk, source, target, size_bytes, reduced)
         except (PdfError, SandboxError) as error:
             return Failure(FailureClass.DOCUMENT, str(error))
         except SourceChangedError:
+            target.unlink(missing_ok=True)
             return failures.not_this_run(_CHANGED)
         except OSError as error:
             target.unlink(missing_ok=True)  # what a full disk cut short
             return failures.not_this_run(f"{chunk.pages.label} could not be read or spooled: {error.strerror}")
-        too_large = self._too_large(chunk, self._request_bytes(size_bytes))
-        if too_large:
-            target.unlink(missing_ok=True)
-        return too_large or Payload(target, size_bytes)
+
+    async def _reduced(
+        self, chunk: Chunk, source: Source, target: Path, size_bytes: int, halved: bool
+    ) -> Payload | Failure:
+        """A single page in fewer bytes than the ``size_bytes`` that it has when it is cut."""
+        max_bytes = self.largest_body.most_payload_bytes(self.max_request_bytes)
+        if halved:
+            max_bytes = min(max_bytes, size_bytes) // 2
+        for function, media_type, words in _WAYS_TO_REDUCE:
+            try:
+                fits: int | None = await self.sandbox.call(
+                    source.size_bytes, function, source, chunk.pages.first, target, max_bytes
+                )
+            except (PdfError, SandboxError):
+                continue  # the other way may do
+            if fits is not None:
+                return Payload(target, fits, media_type, f"{chunk.pages.label} alone was too large: {words}")
+        target.unlink(missing_ok=True)
+        why = "was too large for the API" if halved else f"makes {self._in_words(size_bytes)}"
+        return Failure(FailureClass.TOO_LARGE, f"{chunk.pages.label} alone {why}, and cannot be made small enough")
 
     async def send_chunk(
         self, chunk: Chunk, original: Original, payload: Payload, by_schema: bool, max_tokens: int
     ) -> Outcome:
         """One attempt for one chunk. Whatever goes wrong is a value; a spooled payload is deleted."""
         endpoint = replace(self.endpoint, max_tokens=max_tokens)
-        body = messages.chunk_body(endpoint, self.prompt, chunk.pages, original.page_count, by_schema)
+        media_type = payload.media_type
+        body = messages.chunk_body(endpoint, self.prompt, chunk.pages, original.page_count, by_schema, media_type)
         try:
             if payload.spooled_bytes:
-                return await self._send(body, messages.RESULT_SCHEMA, payload)
+                outcome = await self._send(body, messages.RESULT_SCHEMA, payload)
+                return replace(outcome, note=payload.note) if isinstance(outcome, Answer) else outcome
             # The original may be replaced at any time: it must be the one that was hashed before and after.
             if is_changed(original.source):
                 return failures.not_this_run(_CHANGED)
@@ -103,13 +143,16 @@ class ChunkWorker:
         result = received(reply)
         return result if isinstance(result, Failure) else answers.judge(result[0], schema, result[1])
 
-    def _too_large(self, chunk: Chunk, request_bytes: int) -> Split | Failure | None:
-        if request_bytes <= self.max_request_bytes:
-            return None
-        words = f"a request of {request_bytes / 1e6:.1f} MB; the limit is {self.max_request_bytes / 1e6:g} MB"
-        if len(chunk.pages) > 1:
-            return Split(f"{chunk.pages.label} make {words}")
-        return Failure(FailureClass.TOO_LARGE, f"page {chunk.pages} alone makes {words}")
+    def _in_words(self, file_bytes: int) -> str:
+        request_mb, limit_mb = self._request_bytes(file_bytes) / 1e6, self.max_request_bytes / 1e6
+        return f"a request of {request_mb:.1f} MB (the limit is {limit_mb:g} MB)"
+
+
+# The first that gives a small enough file. Each runs in the sandbox by itself: one may fail where the other does not.
+_WAYS_TO_REDUCE = (
+    ("pipeline.reducer:with_smaller_images", MediaType.PDF, "its images were sent smaller"),
+    ("pipeline.reducer:as_picture", MediaType.JPEG, "it was sent as a picture"),
+)
 
 
 def _limit(headers: Mapping[str, str]) -> int | None:

@@ -53,6 +53,13 @@ _LEFT_BEHIND_OF_STREAMS = frozenset({
 })  # fmt: skip
 
 
+Replaced = Callable[[StreamObject], StreamObject]
+
+
+def _as_it_is(stream: StreamObject) -> StreamObject:
+    return stream
+
+
 class Copier:
     """Copies ranges of pages of one document. Its bytes depend on source and range alone."""
 
@@ -62,7 +69,9 @@ class Copier:
         pages = (getattr(page, "indirect_reference", None) for page in reader.pages)
         self.page_keys = frozenset((page.generation, page.idnum) for page in pages if page is not None)
 
-    def copy(self, pages: PageRange, out: BinaryIO, max_bytes: int | None = None) -> Copied:
+    def copy(
+        self, pages: PageRange, out: BinaryIO, max_bytes: int | None = None, replaced: Replaced = _as_it_is
+    ) -> Copied:
         """Write as many pages of the range as fit in ``max_bytes``, but at least its first, as a PDF.
 
         Nothing is written twice but the page that was one too many. A broken object becomes null.
@@ -71,12 +80,13 @@ class Copier:
             pages: a range within the document.
             out: empty, opened for writing in binary, seekable.
             max_bytes: for the whole file; no limit if None.
+            replaced: gives for each stream the one that is written in its place.
 
         Raises:
             PdfError: a page cannot be copied; the reason names it.
             OSError: the source cannot be read, or ``out`` not written.
         """
-        copy = _Copy(self, out)
+        copy = _Copy(self, out, replaced)
         last = pages.first
         try:
             for number in range(pages.first, pages.last + 1):
@@ -104,8 +114,9 @@ class _CopyMark:
 class _Copy:
     """One chunk under construction."""
 
-    def __init__(self, copier: Copier, out: BinaryIO) -> None:
+    def __init__(self, copier: Copier, out: BinaryIO, replaced: Replaced) -> None:
         self._copier = copier
+        self._replaced = replaced
         self._reader = copier.reader
         self._file = Writer(out)
         self._numbers: dict[tuple[int, int], int] = {}  # by generation and number in the source
@@ -224,6 +235,7 @@ class _Copy:
             elif kind == "/OCG" and isinstance(value, IndirectObject):
                 self._layers[value.generation, value.idnum] = number
         if isinstance(target, StreamObject):
+            target = self._replaced(target)
             self._file.write_stream(number, self._stream_entries(target), encoded(target))
             if isinstance(value, IndirectObject):
                 self._reader.drop(value)

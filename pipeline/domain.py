@@ -197,10 +197,12 @@ class Answer:
     """An answer that fits what was asked for.
 
     ``result`` is the JSON object as the model gave it; its pages count inside the chunk, from 1.
+    ``note`` says what was sent in the pages' place, where it was not they.
     """
 
     result: Mapping[str, Any]
     exchange: Exchange
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +234,25 @@ class Split:
     reason: str
 
 
+class MediaType(StrEnum):
+    """What a request carries."""
+
+    PDF = "application/pdf"
+    JPEG = "image/jpeg"  # one page as a picture
+
+
 @dataclass(frozen=True, slots=True)
 class Payload:
     """The file that a request carries in base64; ``path`` is None for one of text alone.
 
     ``spooled_bytes``: the size of a copy of our own, deleted once it was sent; 0 for the original.
+    ``note`` says what stands in the pages' place, where it is not they.
     """
 
     path: Path | None
     spooled_bytes: int = 0
+    media_type: MediaType = MediaType.PDF
+    note: str | None = None
 
 
 Outcome = Answer | Failure
@@ -257,7 +269,10 @@ class ChunkState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChunkRecord:
-    """A chunk as the ledger has it. ``result`` is there when ``state`` is ANSWERED."""
+    """A chunk as the ledger has it. ``result`` is there when ``state`` is ANSWERED.
+
+    ``reason``: why it failed; of an answered one, what was sent in its pages' place, where it was not they.
+    """
 
     state: ChunkState
     failure: FailureClass | None = None
@@ -296,7 +311,7 @@ class Risk:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """One chunk of one document, as the report shows it."""
+    """One chunk of one document, as the report shows it; ``reason`` as in ``ChunkRecord``."""
 
     id: str
     pages: PageRange

@@ -60,7 +60,7 @@ _CLASS_OF_WORDING = (
     (r"pdf pages may be provided|too many (pdf )?pages", FailureClass.TOO_LARGE),
     (r"prompt is too long|exceeds? (the )?context (limit|window)|maximum context length", FailureClass.TOO_LARGE),
     (r"request (body )?(is )?too large|exceeds the maximum (allowed )?size", FailureClass.TOO_LARGE),
-    (r"could not process (the )?pdf|pdf specified (is|was)|password protected", FailureClass.DOCUMENT),
+    (r"could not process (the )?(pdf|image)|pdf specified (is|was)|password protected", FailureClass.DOCUMENT),
 )
 
 # What a person can do about trouble with the account, by what its words or its status say; the first that matches.
@@ -77,7 +77,7 @@ _ADVICE_FOR_STATUS = {
 }
 
 _OUTPUT_REFUSED = re.compile(r"output_config|output_format|schema is too complex|structured outputs?", re.IGNORECASE)
-_FLAKY = re.compile(r"could not process (the )?pdf", re.IGNORECASE)
+_FLAKY = re.compile(r"could not process (the )?(pdf|image)", re.IGNORECASE)
 
 
 def of_status(

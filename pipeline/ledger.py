@@ -390,7 +390,7 @@ class Ledger:
 
     def _set_state(self, chunk: str, state: ChunkState, outcome: Outcome | Split) -> None:
         failure = outcome.kind if isinstance(outcome, Failure) else None
-        reason = None if isinstance(outcome, Answer) else outcome.reason
+        reason = outcome.note if isinstance(outcome, Answer) else outcome.reason
         # What failed for good and meets passing trouble when it is tried again keeps the better reason.
         passing = failure in (FailureClass.TRANSIENT, FailureClass.ACCOUNT)
         self._database.execute(

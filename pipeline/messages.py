@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline import __version__
-from pipeline.domain import PageRange, Severity, Usage
+from pipeline.domain import MediaType, PageRange, Severity, Usage
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.text import shortened
 
@@ -78,6 +78,10 @@ class Body:
         """The size of the whole body with a payload of so many bytes before base64."""
         return len(self.head) + (payload_bytes + 2) // 3 * 4 + len(self.tail)
 
+    def most_payload_bytes(self, size_bytes: int) -> int:
+        """The largest payload before base64 with which the whole body has at most ``size_bytes``; may be below 0."""
+        return (size_bytes - self.size_bytes(0)) // 4 * 3
+
 
 def request_fingerprint(endpoint: Endpoint, prompt: PromptSettings) -> str:
     """A hash of all that changes an answer besides the pages themselves.
@@ -102,22 +106,30 @@ def _hash(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def chunk_body(endpoint: Endpoint, prompt: PromptSettings, pages: PageRange, page_count: int, by_schema: bool) -> Body:
+def chunk_body(
+    endpoint: Endpoint, prompt: PromptSettings, pages: PageRange, page_count: int, by_schema: bool,
+    media_type: MediaType = MediaType.PDF,
+) -> Body:  # fmt: skip
     """The request for one chunk of a document of ``page_count`` pages.
 
-    The document block stands before the text, as the API's documentation advises. It has no title: what
+    The block with the pages stands before the text, as the API's documentation advises. It has no title: what
     does not follow from the content must not change the answer.
     """
     marker = uuid.uuid4().hex  # stands for the payload, which is never in memory as a whole
-    document = {
-        "type": "document",
-        "source": {"type": "base64", "media_type": "application/pdf", "data": marker},
+    is_pdf = media_type is MediaType.PDF
+    block = {
+        "type": "document" if is_pdf else "image",
+        "source": {"type": "base64", "media_type": media_type.value, "data": marker},
     }
     text = prompt.instructions
     if len(pages) < page_count:
-        text += f"\n\nThe attached PDF holds pages {pages} of a document of {page_count} pages."
-    text += "\n\nPage numbers count within the attached PDF; its first page is 1."
-    body = _request(endpoint, prompt.system, [document], text, RESULT_SCHEMA, by_schema)
+        held = f"PDF holds pages {pages}" if is_pdf else f"picture shows page {pages}"
+        text += f"\n\nThe attached {held} of a document of {page_count} pages."
+    if is_pdf:
+        text += "\n\nPage numbers count within the attached PDF; its first page is 1."
+    else:
+        text += "\n\nPage numbers count within what is attached: the page that the picture shows is page 1."
+    body = _request(endpoint, prompt.system, [block], text, RESULT_SCHEMA, by_schema)
     head, tail = body.split(marker.encode())
     return Body(head, tail)
 
@@ -126,7 +138,10 @@ def largest_body(endpoint: Endpoint, prompt: PromptSettings) -> Body:
     """The longest body that any chunk can have around its file."""
     endpoint = replace(endpoint, max_tokens=endpoint.most_tokens)
     pages, page_count = PageRange(_MANY_PAGES - 1, _MANY_PAGES), _MANY_PAGES + 1
-    bodies = [chunk_body(endpoint, prompt, pages, page_count, by_schema) for by_schema in (True, False)]
+    bodies = [
+        chunk_body(endpoint, prompt, pages, page_count, by_schema, media_type)
+        for by_schema, media_type in itertools.product((True, False), MediaType)
+    ]
     return max(bodies, key=lambda body: body.size_bytes(0))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import rules
+from pipeline import images, rules
 from pipeline.domain import RULES_MODEL
 from pipeline.pdf import PdfError
 from pipeline.splitter import page_texts
@@ -38,6 +38,8 @@ _BLOCK_FIELDS = {
     "image": frozenset({"type", "source", "cache_control"}),
 }
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_MOST_IMAGE_BYTES = 5 * 1024 * 1024  # in base64
+_MOST_IMAGE_PX = 8000  # on each side
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _REFUSED_SCHEMA_KEYS = frozenset({
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
@@ -298,12 +300,31 @@ def _pages_of(block: Mapping[str, Any], place: str, read_pdf: bool) -> tuple[str
     except ValueError:
         raise _RefusalError(f"{where}.data: Invalid base64 data") from None
     if is_image:
+        _check_image(source, data, where)
         return ("",)
     try:
         return page_texts(data)
     except PdfError as error:
         problem = "is password protected" if error.encrypted else "was not valid"
         raise _RefusalError(f"{where}.data: The PDF specified {problem}.") from None
+
+
+def _check_image(source: Mapping[str, Any], data: bytes, where: str) -> None:
+    if len(source["data"]) > _MOST_IMAGE_BYTES:
+        size = f"{len(source['data'])} bytes > {_MOST_IMAGE_BYTES} bytes"
+        raise _RefusalError(f"{where}: image exceeds 5 MB maximum: {size}")
+    try:
+        image = images.facts(data)
+    except ValueError:
+        raise _RefusalError(f"{where}.data: Could not process image") from None
+    if image.media_type != source["media_type"]:
+        raise _RefusalError(
+            f"{where}: The image was specified using the {source['media_type']} media type, "
+            f"but the image appears to be a {image.media_type} image"
+        )
+    if max(image.width_px, image.height_px) > _MOST_IMAGE_PX:
+        limit = f"{_MOST_IMAGE_PX} pixels"
+        raise _RefusalError(f"{where}.data: At least one of the image dimensions exceed max allowed size: {limit}")
 
 
 # --- what is answered --------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ __all__ = [
     "StreamObject",
     "TextStringObject",
     "WatchedFile",
+    "decoded",
     "encoded",
     "found",
     "limits",
@@ -77,6 +78,17 @@ def limits(file_bytes: int = 0) -> AbstractContextManager[object]:
 def encoded(stream: StreamObject) -> bytes:
     """The bytes of a stream as they lie in the file, decrypted but not decoded."""
     return StreamObject.get_data(stream)  # the base class's method; its heirs decode
+
+
+def decoded(stream: StreamObject) -> bytes:
+    """The bytes of a stream with its filters undone; one that makes a picture file (JPEG, JPEG 2000) stays.
+
+    Raises:
+        Exception: broken, or more than 300 MB; anything that pypdf raises.
+    """
+    most = _LARGEST_STREAM_BYTES
+    with apply_configuration(zlib_maximum_output_length=most, stream_decoding_work_maximum_length=2 * most):
+        return stream.get_data()
 
 
 def resolved(value: object) -> object:

@@ -258,7 +258,7 @@ class _Sender:
 
     async def prepare(self, task: Task) -> Payload | Failure | Split:
         if isinstance(task, Chunk):
-            return await self.worker.prepare(task, self._original(task))
+            return await self.worker.prepare(task, self._original(task), reduced=False)
         return Payload(None)
 
     async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:

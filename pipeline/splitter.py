@@ -31,7 +31,7 @@ def inspect(source: Source) -> Inspection:
         OSError: the file cannot be read.
     """
     try:
-        with _opened(source) as copier:
+        with opened(source) as copier:
             return Inspection(len(copier.reader.pages), encrypted=copier.reader.is_encrypted)
     except PdfError as error:
         return Inspection(None, encrypted=error.encrypted, problem=error.reason)
@@ -59,7 +59,7 @@ def cut_to_fit(source: Source, pages: PageRange, target: Path, max_bytes: int) -
 
 def _cut(source: Source, pages: PageRange, target: Path, max_bytes: int | None) -> Copied:
     try:
-        with _opened(source) as copier:
+        with opened(source) as copier:
             count = len(copier.reader.pages)
             if pages.last > count:
                 raise PdfError(f"{pages.label} cannot be cut: the file has {count} pages")
@@ -85,7 +85,14 @@ def page_texts(data: bytes) -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[Copier]:
+def opened(source: Source) -> Iterator[Copier]:
+    """The document at ``source``, to copy pages from.
+
+    Raises:
+        PdfError: it cannot be opened.
+        SourceChangedError: the file is not the one that the scanner saw, or changed meanwhile.
+        OSError: the file cannot be read.
+    """
     with limits(source.size_bytes):
         file, copier = _held.pop(source) if source in _held else _open(source)
         _close_held()  # another document's turn has come
@@ -103,7 +110,7 @@ def _opened(source: Source) -> Iterator[Copier]:
 
 def _open(source: Source) -> tuple[io.BufferedReader[WatchedFile], Copier]:
     # A plain handle: given a path, pypdf would hold the whole file in memory.
-    file = io.BufferedReader(WatchedFile(source.path))  # closed by _opened or _close_held
+    file = io.BufferedReader(WatchedFile(source.path))  # closed by opened or _close_held
     try:
         _check_unchanged(source, file)
         return file, Copier(_reader(file))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from PIL import Image
+from reportlab import rl_config
+from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import job, run
@@ -46,6 +51,27 @@ def write_pdf(path: Path, pages: Sequence[str]) -> Path:
             canvas.drawString(60, 780 - 16 * number, line)
         canvas.showPage()
     canvas.save()
+    return path
+
+
+def noisy_page(
+    path: Path, pages: int = 1, noisy: int = 1, inline: bool = False, size: tuple[int, int] = (900, 1200)
+) -> Path:
+    """Pages of one clause each; the page numbered ``noisy`` has a picture all over it that no packing makes smaller.
+
+    ``inline``: the picture stands in the page's content. ``size`` is in pixels of three bytes.
+    """
+    noise = Image.frombytes("RGB", size, random.Random(1).randbytes(3 * size[0] * size[1]))
+    canvas = Canvas(str(path), invariant=1)
+    with patch.object(rl_config, "useA85", inline):  # else binary, as most programs write images
+        for number in range(1, pages + 1):
+            if number == noisy and inline:
+                canvas.drawInlineImage(noise, 0, 0, 595, 700)
+            elif number == noisy:
+                canvas.drawImage(ImageReader(noise), 0, 0, 595, 700)
+            canvas.drawString(60, 780, clause(number).split("\n")[1])
+            canvas.showPage()
+        canvas.save()
     return path
 
 

@@ -16,12 +16,23 @@ import pytest
 from pipeline import job, messages, offline
 from pipeline.chunk_worker import ChunkWorker, Original
 from pipeline.client import Client, Handler
-from pipeline.domain import Answer, Chunk, Failure, FailureClass, Outcome, PageRange, Payload, Split, Synthesis
+from pipeline.domain import (
+    Answer,
+    Chunk,
+    Failure,
+    FailureClass,
+    MediaType,
+    Outcome,
+    PageRange,
+    Payload,
+    Split,
+    Synthesis,
+)
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.pdf import Source
-from pipeline.sandbox import Sandbox
+from pipeline.sandbox import Sandbox, SandboxError
 from pipeline.serve import Endpoint, running
-from tests.conftest import KEY, Workspace, clause, write_pdf
+from tests.conftest import KEY, Workspace, clause, noisy_page, write_pdf
 
 PAGES = 5
 
@@ -68,10 +79,10 @@ class Bench:
         self.max_request_bytes = 30_000_000
         self.around_bytes = around.size_bytes(0)
 
-    def prepare(self, chunk: Chunk, original: Original) -> Payload | Failure | Split:
+    def prepare(self, chunk: Chunk, original: Original, reduced: bool = False) -> Payload | Failure | Split:
         async def work() -> Payload | Failure | Split:
             async with self._client() as client:
-                return await self._worker(client).prepare(chunk, original)
+                return await self._worker(client).prepare(chunk, original, reduced)
 
         return asyncio.run(work())
 
@@ -342,6 +353,39 @@ def test_one_page_that_is_too_large_is_a_named_failure(workspace: Workspace, san
     assert outcome.kind is FailureClass.TOO_LARGE
     assert outcome.reason.startswith("page 4 alone makes a request of")
     assert bench.left_behind == []
+
+
+def test_a_page_that_the_api_took_for_too_large_gets_half_of_its_bytes(workspace: Workspace, sandbox: Sandbox) -> None:
+    """Also where it would fit the limit, and is a whole file; the note says what was done."""
+    path = noisy_page(workspace.docs / "a.pdf")
+    with running(Endpoint()) as base_url:
+        bench = Bench(workspace, sandbox, base_url)
+        page = chunk(1, 1)
+        assert bench.prepare(page, original_of(path, 1)) == Payload(path)
+        payload = bench.prepare(page, original_of(path, 1), reduced=True)
+        assert isinstance(payload, Payload)
+        outcome = bench.send(page, original_of(path, 1), payload)
+    assert 0 < payload.spooled_bytes <= path.stat().st_size / 2
+    assert isinstance(outcome, Answer)
+    assert outcome.note == payload.note == "page 1 alone was too large: its images were sent smaller"
+    assert bench.left_behind == []
+
+
+def test_where_images_cannot_be_made_smaller_in_time_the_page_is_a_picture(workspace: Workspace) -> None:
+    """One way that crashes or hangs does not take the other with it."""
+    path = noisy_page(workspace.docs / "a.pdf")
+
+    class Failing(Sandbox):
+        async def call(self, size_bytes: int, function: str, *args: object) -> Any:
+            if function.endswith("images"):
+                raise SandboxError("reading it took more than 61 s")
+            return await super().call(size_bytes, function, *args)
+
+    with Failing(1) as failing, running(Endpoint()) as base_url:
+        payload = Bench(workspace, failing, base_url).prepare(chunk(1, 1), original_of(path, 1), reduced=True)
+    assert isinstance(payload, Payload)
+    assert payload.media_type is MediaType.JPEG
+    assert payload.note == "page 1 alone was too large: it was sent as a picture"
 
 
 def test_the_limit_is_exact(workspace: Workspace, sandbox: Sandbox, contract: Path) -> None:

@@ -93,6 +93,7 @@ def test_the_class_of_each_status(status: int, kind: str, expected: FailureClass
         (400, INVALID, PDF + "The PDF specified is password protected.", "", DOCUMENT),
         (400, INVALID, PDF + "The PDF specified was not valid.", "", DOCUMENT),
         (400, INVALID, "Could not process PDF", "", DOCUMENT),
+        (400, INVALID, "Could not process image", "", DOCUMENT),
         (400, INVALID, "This model does not support assistant message prefill.", "", OURS),
         (400, INVALID, "Schema is too complex for compilation.", "", OURS),
         (400, INVALID, "max_tokens: must be positive", "", OURS),

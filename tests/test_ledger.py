@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -638,3 +639,14 @@ def test_a_live_endpoint_may_halve_what_only_rules_have_answered(ledger: Ledger)
     tried(ledger, trouble(), ChunkState.SPLIT)
     record = ledger.full_record("c1")
     assert (record.state, record.result) == (ANSWERED, {"summary": "model"})
+
+
+def test_an_answer_keeps_what_was_sent_in_the_place_of_its_pages(ledger: Ledger) -> None:
+    """It stands where a failed chunk has its reason; an answer to the pages themselves has none."""
+    tried(ledger, trouble(), ChunkState.FAILED)
+    tried(ledger, replace(answer(), note="page 1 alone was too large"), ANSWERED)
+    tried(ledger, answer(), ANSWERED, chunk="c2")
+    records = [ledger.full_record(chunk) for chunk in ("c1", "c2")]
+    assert [record.state for record in records] == [ANSWERED, ANSWERED]
+    assert [record.reason for record in records] == ["page 1 alone was too large", None]
+    assert [record.failure for record in records] == [None, None]

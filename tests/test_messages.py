@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import __version__
-from pipeline.domain import PageRange, Usage
+from pipeline.domain import MediaType, PageRange, Usage
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import (
     RESULT_SCHEMA,
@@ -131,6 +131,27 @@ def test_a_part_says_which_pages_it_holds(page_count: int, named: bool) -> None:
 
     assert ("pages 3-5 of a document of 10 pages" in text) is named
     assert "its first page is 1" in text
+
+
+def test_a_page_as_a_picture_is_an_image_block_that_says_which_page_it_is() -> None:
+    """It counts as page 1, as the first page of a PDF would."""
+    body = chunk_body(ENDPOINT, PROMPT, PageRange(7, 7), 10, True, MediaType.JPEG)
+    request = request_of(body, b"a picture")
+    image, _ = request["messages"][0]["content"]
+
+    assert image["type"] == "image"
+    assert image["source"] == {"type": "base64", "media_type": "image/jpeg", "data": "YSBwaWN0dXJl"}
+    assert "The attached picture shows page 7 of a document of 10 pages." in text_of(request)
+    assert "the page that the picture shows is page 1" in text_of(request)
+
+
+@pytest.mark.parametrize("limit", range(5000, 5009))
+def test_the_largest_payload_for_a_limit_is_the_largest(limit: int) -> None:
+    """One byte more would exceed it."""
+    body = a_chunk_body()
+    most = body.most_payload_bytes(limit)
+
+    assert body.size_bytes(most) <= limit < body.size_bytes(most + 1)
 
 
 @pytest.mark.parametrize("size", [*range(11), 255, 100_000, 100_001, 100_002])

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
 from pipeline.domain import RULES_MODEL, Usage
@@ -130,12 +131,39 @@ def test_a_greeting_is_answered_in_plain_words() -> None:
     assert "no model" in message(post(request("Hello"))).text
 
 
+def image(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
+    source = {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode()}
+    return {"type": "image", "source": source}
+
+
+def png(width: int, height: int) -> bytes:
+    Image.new("1", (width, height)).save(out := io.BytesIO(), "PNG")
+    return out.getvalue()
+
+
 def test_an_image_is_a_page_that_rules_cannot_read() -> None:
     """An image block is taken and reported as unreadable."""
-    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
-    asked = request({"type": "image", "source": source}, "What is it?", output_config=by_schema(RESULT_SCHEMA))
+    asked = request(image(png(8000, 8)), "What is it?", output_config=by_schema(RESULT_SCHEMA))
 
     assert [risk["category"] for risk in json.loads(message(post(asked)).text)["risks"]] == ["unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (image(png(8, 8001)), "At least one of the image dimensions exceed max allowed size: 8000 pixels"),
+        (image(png(8, 8), "image/jpeg"), "but the image appears to be a image/png image"),
+        (image(png(8, 8), "image/tiff"), "not one of the supported media types"),
+        (image(b"no picture"), "Could not process image"),
+        (image(bytes(4_000_000)), "image exceeds 5 MB maximum: 5333336 bytes > 5242880 bytes"),
+    ],
+)
+def test_an_image_that_the_api_refuses_is_refused(block: dict[str, Any], words: str) -> None:
+    """Type, size in base64, and pixels on a side, in the API's words."""
+    reply = post(request(block, "What is it?"))
+
+    assert reply.status == 400
+    assert words in read_error(reply.body).message
 
 
 def test_without_reading_every_document_gets_the_same_empty_result() -> None:

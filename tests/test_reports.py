@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import reports
-from pipeline.domain import DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
+from pipeline.domain import ChunkState, DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
 from pipeline.errors import SettingsError
 from pipeline.reports import html, json_report, summary
 from pipeline.reports.names import document_name
+from pipeline.reports.presentation import remark
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 ODD_PATHS = [
@@ -391,6 +392,16 @@ def test_a_write_that_the_system_refuses_names_the_file_and_what_to_do(blocked: 
 
 
 # the terminal
+
+
+def test_of_many_pages_that_were_sent_smaller_three_are_named() -> None:
+    """A document of nothing but large scans must not bury its summary."""
+    chunk = replace(a_document().chunks[0], status=ChunkState.ANSWERED)
+    notes = [f"page {number} alone was too large: it was sent as a picture" for number in range(1, 6)]
+    document = replace(a_document(), chunks=tuple(replace(chunk, reason=note) for note in notes))
+    assert remark(document) == f"P{'; '.join(notes[:3])[1:]}; and 2 pages more."
+    failed = replace(chunk, status=ChunkState.FAILED, reason="413")
+    assert remark(replace(document, chunks=(failed, replace(chunk, reason=None)))) == ""
 
 
 def test_the_summary_says_what_happened_and_what_to_do() -> None:

@@ -16,7 +16,7 @@ from pipeline import prices
 from pipeline.domain import RULES_MODEL, DocumentStatus, RunResult
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.serve import Endpoint, running
-from tests.conftest import Workspace, clause, write_pdf
+from tests.conftest import Workspace, clause, noisy_page, write_pdf
 
 PAGES = 23
 
@@ -227,20 +227,52 @@ def test_a_chunk_over_the_byte_limit_is_halved_before_it_is_sent(workspace: Work
     assert max(sent) <= limit_mb * 1e6
 
 
-def test_a_single_page_over_the_byte_limit_has_a_named_failure(workspace: Workspace) -> None:
-    """The page is missing and named; the other pages are there."""
-    from PIL import Image
-    from reportlab.lib.utils import ImageReader
-    from reportlab.pdfgen.canvas import Canvas
+IMAGES, PICTURE = "its images were sent smaller", "it was sent as a picture"
 
-    noise = Image.frombytes("L", (400, 400), bytes(os.urandom(160_000)))
-    canvas = Canvas(str(workspace.docs / "a.pdf"), invariant=1)
-    for number in (1, 2, 3):
-        canvas.drawString(60, 700, clause(number).split("\n")[1])
-        if number == 2:
-            canvas.drawImage(ImageReader(noise), 60, 100)
-        canvas.showPage()
-    canvas.save()
+
+def sent_smaller(workspace: Workspace, page: int, how: str) -> None:
+    """One page of the only document was sent smaller, and every report that shows documents says so."""
+    note = f"page {page} alone was too large: {how}"
+    (document,) = report_of(workspace)["documents"]
+    assert (document["status"], document["reason"], document["missing_pages"]) == ("done", None, [])
+    assert [(c["first_page"], c["status"]) for c in document["chunks"] if c["reason"] == note] == [(page, "answered")]
+    assert [c["reason"] for c in document["chunks"] if c["reason"] != note] == [None] * (len(document["chunks"]) - 1)
+    (markdown,) = (workspace.reports / "documents").glob("*.md")
+    assert f"*P{note[1:]}.*" in markdown.read_text("utf-8")
+    assert f"P{note[1:]}." in (workspace.reports / "index.html").read_text("utf-8")
+
+
+def test_a_page_of_large_images_is_sent_with_smaller_ones(workspace: Workspace) -> None:
+    """Its risks are found in its text as ever, no request exceeds the limit, and the next run has nothing to do."""
+    noisy_page(workspace.docs / "a.pdf", pages=3, noisy=2, size=(3000, 4000))
+    endpoint = Endpoint(keep_bodies=True)
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, split={"max_request_mb": 3}, report={"formats": ["markdown", "html"]})
+        result, again = workspace.run(), workspace.run()
+    assert (result.run.exit_code, again.spending.requests) == (0, 0)
+    assert risks_of(result) == [(f"K{number:03}", number) for number in (1, 2, 3)]
+    assert max(len(json.dumps(seen.body, separators=(",", ":"))) for seen in endpoint.seen) <= 3e6
+    sent_smaller(workspace, 2, IMAGES)
+
+
+def test_a_page_whose_images_cannot_be_made_smaller_is_sent_as_a_picture(workspace: Workspace) -> None:
+    """The rules cannot read it, and say so on its page; the other pages are as they were."""
+    noisy_page(workspace.docs / "a.pdf", pages=3, noisy=2, inline=True)
+    endpoint = Endpoint(keep_bodies=True)
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, split={"max_request_mb": 2.5}, report={"formats": ["markdown", "html"]})
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert [page for _, page in risks_of(result)] == [1, 3]
+    assert [risk.page for risk in result.documents[0].risks if risk.category == "unreadable"] == [2]
+    kinds = [seen.body["messages"][0]["content"][0]["type"] for seen in endpoint.seen]
+    assert sorted(kinds) == ["document", "document", "image", "text"]  # the last asks for the summary of the whole
+    sent_smaller(workspace, 2, PICTURE)
+
+
+def test_a_page_that_cannot_be_made_small_enough_has_a_named_failure(workspace: Workspace) -> None:
+    """The page is missing and named; the other pages are there."""
+    noisy_page(workspace.docs / "a.pdf", pages=3, noisy=2)
     with running(Endpoint()) as base_url:
         workspace.write_job(base_url, split={"max_request_mb": 0.1})
         result = workspace.run()
@@ -321,8 +353,8 @@ def test_a_file_that_changes_after_it_was_hashed_is_not_filed_under_its_old_cont
     path = write_pdf(workspace.docs / "a.pdf", [clause(1)])
     prepare = chunk_worker.ChunkWorker.prepare
 
-    async def prepare_then_replace(self: Any, chunk: Any, original: Any) -> Any:
-        payload = await prepare(self, chunk, original)
+    async def prepare_then_replace(self: Any, chunk: Any, original: Any, reduced: bool) -> Any:
+        payload = await prepare(self, chunk, original, reduced)
         write_pdf(path, [clause(2)])
         return payload
 

@@ -21,6 +21,7 @@ from pipeline.reports.presentation import (
     one_line,
     paragraphs,
     register,
+    remark,
     tally,
     unchecked_quotes,
 )
@@ -63,6 +64,7 @@ def _template() -> jinja2.Template:
         "line": one_line,
         "paragraphs": paragraphs,
         "coverage": coverage,
+        "remark": remark,
         "tally": tally,
         "counted": counted,
         "money": money,

@@ -12,6 +12,7 @@ from pipeline.reports.presentation import (
     coverage,
     one_line,
     paragraphs,
+    remark,
     unchecked_quotes,
     worst_first,
 )
@@ -54,6 +55,8 @@ def _head(document: DocumentResult, result: RunResult) -> Iterator[str]:
         yield "**Built-in rules, not a language model, read this document.**"
     reason = f" {escaped(document.reason)}" if document.reason else ""
     yield f"**{document.status.capitalize()}**: {coverage(document)}.{reason}"
+    if note := remark(document):
+        yield f"*{escaped(note)}*"
 
 
 def _summary(document: DocumentResult) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.domain import (
+    ChunkState,
     DocumentResult,
     DocumentStatus,
     PageRange,
@@ -31,6 +32,7 @@ STUCK_AFTER_RUNS = 5
 """A document that so many runs in a row could not read whole needs a person."""
 
 _STUCK_NAMED = 3
+_REMARKS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,14 @@ def coverage(document: DocumentResult) -> str:
         return "no page read: the file could not be opened"
     read = f"{document.pages_covered:,} of {counted(document.pages, 'page')} read"
     return f"{read}; missing: {ranges(document.missing_pages)}" if document.missing_pages else read
+
+
+def remark(document: DocumentResult) -> str:
+    """What was sent in the place of pages that are read, where it was not they; "" for most documents."""
+    notes = [c.reason for c in document.chunks if c.status is ChunkState.ANSWERED and c.reason]
+    more = len(notes) - _REMARKS_SHOWN
+    words = "; ".join(notes[:_REMARKS_SHOWN]) + (f"; and {counted(more, 'page')} more" if more > 0 else "")
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
 def ranges(pages: Iterable[PageRange]) -> str:
