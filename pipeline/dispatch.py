@@ -34,8 +34,8 @@ _NOTHING = Reservation()
 class Sender(Protocol):
     """Makes attempts. Whatever goes wrong is a value."""
 
-    async def prepare(self, task: Task) -> Payload | Failure | Split:
-        """What the task sends, made ready ahead of its turn."""
+    async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
+        """What the task sends, made ready ahead of its turn; ``reduced``: smaller than what was too large."""
 
     async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
         """One attempt, asked by schema or in words; the payload is used up by it."""
@@ -90,7 +90,8 @@ class _Item:
 
     ``tries`` were made in this run, the first at ``since_s`` and the last at ``begun_s``; ``attempt`` is
     the number of the last in the ledger. ``rejections`` counts how often its pages were said to be no good.
-    ``part_of`` is the chunk that it is a part of. ``payload`` is there from when it is ready until it is sent.
+    ``part_of`` is the chunk that it is a part of. ``reduced``: a page that was too large as it was.
+    ``payload`` is there from when it is ready until it is sent.
     """
 
     task: Task
@@ -102,6 +103,7 @@ class _Item:
     begun_s: float = 0.0
     attempt: int = 0
     by_schema: bool = True
+    reduced: bool = False
     payload: Payload | None = None
     reservation: Reservation = _NOTHING
 
@@ -251,7 +253,7 @@ class Dispatcher:
         return max(0.0, min(times) - now_s) if times else None
 
     async def _prepare(self, item: _Item) -> Payload | Failure | Split:
-        return await self._sender.prepare(item.task)
+        return await self._sender.prepare(item.task, item.reduced)
 
     async def _send(self, item: _Item) -> Outcome:
         return await self._sender.send(item.task, item.payload or Payload(None), item.by_schema, item.max_tokens)
@@ -362,6 +364,8 @@ class Dispatcher:
         # A model may refuse more room for the answer than it has.
         is_cut_answer = failure.kind is FailureClass.OURS and item.max_tokens > self._rules.max_tokens
         if failure.kind is FailureClass.TOO_LARGE or is_cut_answer:
+            if _may_be_reduced(item, failure):
+                return ChunkState.OPEN, self._at_once(replace(item, reduced=True))
             return self._halved(item) or ChunkState.FAILED, None
         if failure.kind is FailureClass.OURS:
             self._refused_in_a_row += 1
@@ -414,6 +418,13 @@ class Dispatcher:
         self.stop = self.stop or stop
         self._feed.stop()
         self._wake.set()
+
+
+def _may_be_reduced(item: _Item, failure: Failure) -> bool:
+    """Whether a single page was sent and found too large, as it is."""
+    was_sent = failure.exchange.status is not None and failure.kind is FailureClass.TOO_LARGE
+    is_page = isinstance(item.task, Chunk) and len(item.task.pages) == 1
+    return is_page and was_sent and not failure.output_cut and not item.reduced
 
 
 def _new(task: Task) -> NewChunk:

@@ -256,9 +256,9 @@ class _Sender:
     contents: Mapping[str, Content]
     sources: _Sources
 
-    async def prepare(self, task: Task) -> Payload | Failure | Split:
+    async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
         if isinstance(task, Chunk):
-            return await self.worker.prepare(task, self._original(task), reduced=False)
+            return await self.worker.prepare(task, self._original(task), reduced)
         return Payload(None)
 
     async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:

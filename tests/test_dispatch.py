@@ -77,11 +77,13 @@ class Actor:
     by_schema: list[bool] = field(default_factory=list)
     max_tokens: list[int] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
+    reduced: list[bool] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
 
-    async def prepare(self, task: Task) -> Payload | Failure | Split:
+    async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
         self.prepared.append(part(task))
+        self.reduced.append(reduced)
         await asyncio.sleep(0)
         result = self.prepared_as(part(task))
         if isinstance(result, Exception):
@@ -319,6 +321,28 @@ def test_a_bad_page_is_halved_free(path: Path, failure: Failure) -> None:
     assert states["a 6"] == "failed"
     assert Counter(states.values()) == {"split": 3, "answered": 3, "failed": 1}
     assert stage.rows("SELECT reason FROM chunks WHERE state = 'failed'") == [(failure.reason,)]
+
+
+@pytest.mark.parametrize(("play", "state"), [(lambda name, number: TOO_LARGE if number == 1 else ANSWER, "answered"),
+                                             (lambda name, number: TOO_LARGE, "failed")])  # fmt: skip
+def test_a_page_that_was_sent_and_was_too_large_is_sent_smaller_once(path: Path, play: Play, state: str) -> None:
+    """Then it is answered, or it has failed for good."""
+    stage = Stage(path, Actor(play))
+    stage.send([chunk("a")])
+    assert (stage.actor.sent, stage.actor.reduced) == (["a 1"] * 2, [False, True])
+    assert stage.states == {"a 1": state}
+
+
+def test_only_a_page_that_was_sent_alone_is_sent_smaller(path: Path) -> None:
+    """Not several pages, nor one whose answer was cut, nor one that could not be made small enough before."""
+    unsent = Failure(FailureClass.TOO_LARGE, "cannot be made small enough")
+    plays = {"a 1-2": TOO_LARGE, "a 1": CUT}
+    prepared = {"b 1": unsent}
+    actor = Actor(lambda name, number: plays.get(name, ANSWER), lambda name: prepared.get(name, Payload(None)))
+    stage = Stage(path, actor)
+    stage.send([chunk("a", 1, 2), chunk("b")])
+    assert stage.states == {"a 1-2": "split", "a 1": "failed", "a 2": "answered", "b 1": "failed"}
+    assert True not in stage.actor.reduced
 
 
 def _holds(name: str, page: int) -> bool:

@@ -270,6 +270,21 @@ def test_a_page_whose_images_cannot_be_made_smaller_is_sent_as_a_picture(workspa
     sent_smaller(workspace, 2, PICTURE)
 
 
+def test_a_page_that_the_api_takes_for_too_large_is_sent_again_in_half_of_the_bytes(workspace: Workspace) -> None:
+    """A limit of its own that nobody knew: one more request, and the page is answered."""
+    noisy_page(workspace.docs / "a.pdf")
+    refusal = FaultRule(Fault(FaultKind.REQUEST_TOO_LARGE), requests=frozenset({1}))
+    endpoint = Endpoint(FaultPlan((refusal,)), keep_bodies=True)
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, report={"formats": ["markdown", "html"]})
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert risks_of(result) == [("K001", 1)]
+    first, second = (len(seen.body["messages"][0]["content"][0]["source"]["data"]) for seen in endpoint.seen)
+    assert second <= first / 2
+    sent_smaller(workspace, 1, IMAGES)
+
+
 def test_a_page_that_cannot_be_made_small_enough_has_a_named_failure(workspace: Workspace) -> None:
     """The page is missing and named; the other pages are there."""
     noisy_page(workspace.docs / "a.pdf", pages=3, noisy=2)
