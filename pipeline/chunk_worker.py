@@ -22,7 +22,7 @@ from pipeline.domain import (
 )
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
-from pipeline.pdf import PdfError, Source, SourceChangedError, is_changed
+from pipeline.pdf import Copied, PdfError, Source, SourceChangedError, is_changed
 from pipeline.sandbox import Sandbox, SandboxError
 
 if TYPE_CHECKING:  # it loads slowly, and is loaded while documents are opened
@@ -67,14 +67,16 @@ class ChunkWorker:
             return Payload(Path(source.path))
         target = self.spool / chunk.id
         try:
-            cut = "pipeline.splitter:cut"
-            size_bytes: int = await self.sandbox.call(source.size_bytes, cut, source, chunk.pages, target)
-            if not reduced and self._request_bytes(size_bytes) <= self.max_request_bytes:
-                return Payload(target, size_bytes)
-            if len(chunk.pages) > 1:
-                target.unlink()
-                return Split(f"{chunk.pages.label} make {self._in_words(size_bytes)}")
-            return await self._reduced(chunk, source, target, size_bytes, reduced)
+            most_bytes = self.largest_body.most_payload_bytes(self.max_request_bytes)
+            cut: Copied = await self.sandbox.call(
+                source.size_bytes, "pipeline.splitter:cut", source, chunk.pages, target, most_bytes
+            )
+            payload = Payload(target, cut.size_bytes)
+            if cut.pages != chunk.pages:
+                return self._in_two(cut, payload, most_bytes)
+            if not reduced and cut.size_bytes <= most_bytes:
+                return payload
+            return await self._reduced(chunk, source, target, cut.size_bytes, reduced)
         except (PdfError, SandboxError) as error:
             return Failure(FailureClass.DOCUMENT, str(error))
         except SourceChangedError:
@@ -83,6 +85,14 @@ class ChunkWorker:
         except OSError as error:
             target.unlink(missing_ok=True)  # what a full disk cut short
             return failures.not_this_run(f"{chunk.pages.label} could not be read or spooled: {error.strerror}")
+
+    def _in_two(self, cut: Copied, payload: Payload, most_bytes: int) -> Split:
+        """The chunk in two parts, the first being what was cut already."""
+        limit = f"a request of {self.max_request_bytes / 1e6:g} MB"
+        if cut.size_bytes <= most_bytes:
+            return Split(f"no more than {cut.pages.label} fit into {limit}", cut.pages.last, payload)
+        _delete(payload)  # a single page that is too large must be made smaller first
+        return Split(f"{cut.pages.label} alone is too much for {limit}", cut.pages.last)
 
     async def _reduced(
         self, chunk: Chunk, source: Source, target: Path, size_bytes: int, halved: bool

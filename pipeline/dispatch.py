@@ -291,7 +291,7 @@ class Dispatcher:
             case Answer():
                 return self._answered(item), None
             case Split():
-                return self._halved(item) or ChunkState.FAILED, None
+                return self._halved(item, outcome) or ChunkState.FAILED, None
             case Failure():
                 return self._failed(item, outcome)
 
@@ -310,14 +310,18 @@ class Dispatcher:
         if self._left[chunk.content] == 0 and (synthesis := self._follow_up(chunk.content)):
             self._feed.first(_Item(synthesis, self._rules.max_tokens))
 
-    def _halved(self, item: _Item) -> ChunkState | None:
+    def _halved(self, item: _Item, split: Split | None = None) -> ChunkState | None:
         """Put the parts of a chunk in its place; None when it has none."""
-        parts = planner.parts(item.task, self._rules.fingerprint) if isinstance(item.task, Chunk) else ()
+        after = split.after if split else None
+        parts = planner.parts(item.task, self._rules.fingerprint, after) if isinstance(item.task, Chunk) else ()
         if not parts:
             return None
         self._left[item.task.content] += len(parts) - 1
-        for part in reversed(parts):
-            self._feed.first(_Item(part, self._rules.max_tokens, part_of=item.task.id))
+        items = [_Item(part, self._rules.max_tokens, part_of=item.task.id) for part in parts]
+        if split and split.payload:
+            self._ready.append(replace(items.pop(0), payload=split.payload))
+        for smaller in reversed(items):
+            self._feed.first(smaller)
         return ChunkState.SPLIT
 
     def _hear(self, item: _Item, outcome: Outcome) -> None:

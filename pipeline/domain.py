@@ -132,11 +132,15 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A range of pages of one content, sent as one request. ``id`` is the key of its paid answer."""
+    """A range of pages of one content, sent as one request. ``id`` is the key of its paid answer.
+
+    ``input_tokens`` are those that its pages are expected to come to.
+    """
 
     id: str
     content: str
     pages: PageRange
+    input_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +233,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The cut chunk is too large for one request; nothing was sent. Its halves take its place."""
+    """The chunk is too large for one request; nothing was sent. Its parts take its place.
+
+    With ``after``, a page, the first part ends there, and ``payload`` is that part, ready to be sent.
+    """
 
     reason: str
+    after: int | None = None
+    payload: Payload | None = None
 
 
 class MediaType(StrEnum):
@@ -269,9 +278,11 @@ class ChunkState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChunkRecord:
-    """A chunk as the ledger has it. ``result`` is there when ``state`` is ANSWERED.
+    """A chunk as the ledger has it.
 
-    ``reason``: why it failed; of an answered one, what was sent in its pages' place, where it was not they.
+    ``result`` is there when ``state`` is ANSWERED. ``reason``: why it failed; of an answered one, what was
+    sent in its pages' place, where it was not they. One that is SPLIT was cut after the page
+    ``split_after``, or in the middle.
     """
 
     state: ChunkState
@@ -281,6 +292,7 @@ class ChunkRecord:
     request_id: str | None = None
     result: Mapping[str, Any] | None = None
     model: str | None = None
+    split_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class SplitSettings(_Section):
     max_pages: Annotated[int, Field(ge=1, le=600)] = 20
     max_request_mb: Annotated[float, Field(gt=0, le=32)] = 30.0
     overlap_pages: Annotated[int, Field(ge=0)] = 0
+    max_input_tokens: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("overlap_pages")
     @classmethod

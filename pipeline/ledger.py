@@ -301,10 +301,15 @@ class Ledger:
     def chunks(self) -> dict[str, ChunkRecord]:
         """Every chunk without its result, by id."""
         rows = self._database.execute(
-            "SELECT c.id, c.state, c.failure, c.reason, a.model FROM chunks c LEFT JOIN answers a ON a.chunk = c.id"
+            """
+            SELECT c.id, c.state, c.failure, c.reason, a.model, c.split_after
+            FROM chunks c LEFT JOIN answers a ON a.chunk = c.id
+            """
         )
         return {
-            row[0]: ChunkRecord(ChunkState(row[1]), FailureClass(row[2]) if row[2] else None, row[3], model=row[4])
+            row[0]: ChunkRecord(
+                ChunkState(row[1]), FailureClass(row[2]) if row[2] else None, row[3], model=row[4], split_after=row[5]
+            )
             for row in rows
         }
 
@@ -316,7 +321,7 @@ class Ledger:
         """One chunk with its result, its attempts and the id of its last request."""
         row = self._database.execute(
             """
-            SELECT c.state, c.failure, c.reason, a.result, a.model,
+            SELECT c.state, c.failure, c.reason, a.result, a.model, c.split_after,
                 (SELECT count(*) FROM attempts t WHERE t.chunk = c.id),
                 coalesce(a.request_id, (SELECT t.request_id FROM attempts t
                     WHERE t.chunk = c.id AND t.request_id IS NOT NULL ORDER BY t.id DESC LIMIT 1))
@@ -326,7 +331,7 @@ class Ledger:
         ).fetchone()
         if row is None:
             return ChunkRecord(ChunkState.OPEN)
-        state, failure, reason, result, model, attempts, request_id = row
+        state, failure, reason, result, model, split_after, attempts, request_id = row
         return ChunkRecord(
             ChunkState(state),
             FailureClass(failure) if failure else None,
@@ -335,6 +340,7 @@ class Ledger:
             request_id,
             json.loads(result) if result is not None else None,
             model,
+            split_after,
         )
 
     def begin(self, chunk: NewChunk, run: str, begun_at: str) -> int:
@@ -380,6 +386,8 @@ class Ledger:
         """What became of a chunk that could not be sent at all. Inside a ``transaction``."""
         self._add(chunk)
         self._set_state(chunk.id, state, outcome)
+        if isinstance(outcome, Split) and outcome.after is not None:
+            self._database.execute("UPDATE chunks SET split_after = ? WHERE id = ?", (outcome.after, chunk.id))
 
     def _add(self, chunk: NewChunk) -> None:
         pages = (chunk.pages.first, chunk.pages.last) if chunk.pages else (None, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,9 +18,10 @@ from pipeline.domain import (
     Usage,
 )
 from pipeline.messages import chunk_id
+from pipeline.models import Model
 
-# Planning figures for one page: the API's documentation names 1,500 to 3,000 tokens for the text, and the
-# image of the page comes on top.
+# For a page whose text nobody has counted: the API's documentation names 1,500 to 3,000 tokens for the text,
+# and the image of the page comes on top.
 _INPUT_TOKENS_PER_PAGE = 3_500
 _MOST_INPUT_TOKENS_PER_PAGE = 9_000  # a page full of text and its image at the largest, on the newest models
 _INPUT_TOKENS_PER_REQUEST = 900  # prompt and schema
@@ -36,11 +37,12 @@ _OPEN = ChunkRecord(ChunkState.OPEN)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold. ``max_file_bytes`` is before base64."""
+    """What one request may hold. ``max_file_bytes`` is before base64; ``max_input_tokens`` is an expectation."""
 
     max_pages: int
     overlap_pages: int
     max_file_bytes: int
+    max_input_tokens: int = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,45 +53,66 @@ class PlannedChunk:
     record: ChunkRecord
 
 
-def page_ranges(pages: int, limits: Limits, size_bytes: int = 0) -> Iterator[PageRange]:
-    """Cut a document into the fewest ranges that the limits allow, as equal as can be.
+def page_ranges(
+    pages: int, limits: Limits, size_bytes: int = 0, tokens: Sequence[int] = (), bookmarks: Sequence[int] = ()
+) -> Iterator[PageRange]:
+    """Cut a document into few ranges within the limits: at bookmarks, or as equal as can be.
 
-    Nine pages at most eight each give 4 + 5, not 8 + 1: a last chunk of one page would be read without
-    its context. ``size_bytes`` of the whole makes more ranges where its pages are heavy on the mean; a
-    chunk that is too large all the same is halved when it was cut. With an overlap, each range but the
-    first begins so many pages earlier.
+    A range ends before a page of ``bookmarks`` that lies in the last quarter of what it may hold, so that a
+    section is read as a whole. Else nine pages at most eight each give 5 + 4, not 8 + 1: a last chunk of one
+    page would be read without its context. ``size_bytes`` of the whole makes the ranges shorter where its
+    pages are heavy on the mean; one that is too large all the same is split when it is cut. ``tokens`` are
+    those expected of each page. With an overlap, each range but the first begins so many pages earlier.
     """
-    overlap = limits.overlap_pages
-    fresh = pages - overlap  # what the ranges share among them; each also has the overlap
-    if fresh < 1:
-        yield PageRange(1, pages)
-        return
-    pieces = max(-(-fresh // (limits.max_pages - overlap)), -(-size_bytes // limits.max_file_bytes))
-    pieces = min(pieces, fresh)
-    for piece in range(pieces):
-        yield PageRange(piece * fresh // pieces + 1, (piece + 1) * fresh // pieces + overlap)
+    most, overlap = limits.max_pages, limits.overlap_pages
+    if size_bytes > limits.max_file_bytes:
+        most = min(most, max(limits.max_file_bytes * pages // (size_bytes * 11 // 10), overlap + 1))
+    first = 1
+    while (last := _furthest(first, pages, most, limits, tokens)) < pages:
+        held = last - first + 1
+        quarter = first + max(held * 3 // 4, overlap)
+        sections = [page - 1 for page in bookmarks if quarter <= page - 1 <= last]
+        if sections:
+            last = sections[-1]
+        elif held == most:
+            fresh = pages - first + 1 - overlap  # what the ranges to come share; each also has the overlap
+            last = first + overlap + -(-fresh // -(-fresh // (most - overlap))) - 1
+        yield PageRange(first, last)
+        first = last + 1 - overlap
+    yield PageRange(first, pages)
 
 
-def parts(chunk: Chunk, fingerprint: str) -> tuple[Chunk, ...]:
+def _furthest(first: int, pages: int, most: int, limits: Limits, tokens: Sequence[int]) -> int:
+    """The last page that a range from ``first`` may hold; always more than the overlap, whatever its tokens."""
+    furthest = min(first + most - 1, pages)
+    total = sum(tokens[first - 1 : furthest])
+    while total > limits.max_input_tokens and furthest - first > limits.overlap_pages:
+        total -= tokens[furthest - 1]
+        furthest -= 1
+    return furthest
+
+
+def parts(chunk: Chunk, fingerprint: str, split_after: int | None = None) -> tuple[Chunk, ...]:
     """The chunks that take the place of one that is too large or holds a bad page; none for a single page.
 
-    Two halves; of three pages each alone, which finds a bad page with three requests where halves may take
-    four: so the one among n pages is found with at most ``2 * log2(n) + 1``.
+    Two, cut after the page ``split_after`` or in the middle; of three pages each alone, which finds a bad
+    page with three requests where halves may take four: so the one among n pages is found with at most
+    ``2 * log2(n) + 1``.
     """
     first, last = chunk.pages.first, chunk.pages.last
-    match last - first:
-        case 0:
-            return ()
-        case 2:
-            starts = [first, first + 1, last]
-        case _:
-            starts = [first, (first + last) // 2 + 1]
-    ends = [start - 1 for start in starts[1:]] + [last]
-    return tuple(_chunk(chunk.content, PageRange(*ends_of), fingerprint) for ends_of in zip(starts, ends, strict=True))
+    if first == last:
+        return ()
+    if split_after is not None:
+        ends = [split_after, last]
+    else:
+        ends = [first, first + 1, last] if last - first == 2 else [(first + last) // 2, last]
+    ranges = [PageRange(a, b) for a, b in zip([first, *(end + 1 for end in ends)], ends, strict=False)]
+    per_page = chunk.input_tokens / len(chunk.pages)
+    return tuple(_chunk(chunk.content, r, fingerprint, round(per_page * len(r))) for r in ranges)
 
 
 def chunks_of(
-    content: Content, limits: Limits, fingerprint: str, known: Mapping[str, ChunkRecord]
+    content: Content, limits: Limits, fingerprint: str, model: Model, known: Mapping[str, ChunkRecord]
 ) -> tuple[PlannedChunk, ...]:
     """The chunks of a content in page order, those that were split replaced by their parts.
 
@@ -97,13 +120,16 @@ def chunks_of(
     """
     if content.pages is None:
         return ()
-    waiting = [_chunk(content.sha256, r, fingerprint) for r in page_ranges(content.pages, limits, content.size_bytes)]
+    layout = content.layout
+    tokens = [model.page_tokens(chars) for chars in layout.text_chars] or [_INPUT_TOKENS_PER_PAGE] * content.pages
+    ranges = page_ranges(content.pages, limits, content.size_bytes, tokens, layout.bookmarks)
+    waiting = [_chunk(content.sha256, r, fingerprint, sum(tokens[r.first - 1 : r.last])) for r in ranges]
     waiting.reverse()
     planned = []
     while waiting:
         chunk = waiting.pop()
         record = known.get(chunk.id, _OPEN)
-        smaller = parts(chunk, fingerprint) if record.state is ChunkState.SPLIT else ()
+        smaller = parts(chunk, fingerprint, record.split_after) if record.state is ChunkState.SPLIT else ()
         if smaller:
             waiting.extend(reversed(smaller))
         else:
@@ -111,8 +137,8 @@ def chunks_of(
     return tuple(planned)
 
 
-def _chunk(content: str, pages: PageRange, fingerprint: str) -> Chunk:
-    return Chunk(chunk_id(content, pages, fingerprint), content, pages)
+def _chunk(content: str, pages: PageRange, fingerprint: str, input_tokens: int) -> Chunk:
+    return Chunk(chunk_id(content, pages, fingerprint), content, pages, input_tokens)
 
 
 def is_due(record: ChunkRecord, failed_only: bool) -> bool:
@@ -128,13 +154,12 @@ def is_due(record: ChunkRecord, failed_only: bool) -> bool:
 
 
 def expected_usage(task: Task) -> Usage:
-    """What one request for ``task`` is likely to take; the pages' text is not read for it."""
+    """What one request for ``task`` is likely to take."""
     if isinstance(task, Synthesis):
         return expected_synthesis_usage(sum(len(text) for _, text in task.summaries))
-    pages = len(task.pages)
     return Usage(
-        input_tokens=_INPUT_TOKENS_PER_REQUEST + pages * _INPUT_TOKENS_PER_PAGE,
-        output_tokens=_OUTPUT_TOKENS_PER_REQUEST + pages * _OUTPUT_TOKENS_PER_PAGE,
+        input_tokens=_INPUT_TOKENS_PER_REQUEST + task.input_tokens,
+        output_tokens=_OUTPUT_TOKENS_PER_REQUEST + len(task.pages) * _OUTPUT_TOKENS_PER_PAGE,
     )
 
 
@@ -148,7 +173,8 @@ def most_usage(task: Task, max_tokens: int) -> Usage:
     if isinstance(task, Synthesis):  # no character is more than a token
         characters = sum(len(text) for _, text in task.summaries)
         return Usage(_INPUT_TOKENS_PER_REQUEST + characters, max_tokens)
-    return Usage(_INPUT_TOKENS_PER_REQUEST + len(task.pages) * _MOST_INPUT_TOKENS_PER_PAGE, max_tokens)
+    most = max(len(task.pages) * _MOST_INPUT_TOKENS_PER_PAGE, 2 * task.input_tokens)
+    return Usage(_INPUT_TOKENS_PER_REQUEST + most, max_tokens)
 
 
 class Why(StrEnum):

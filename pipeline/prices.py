@@ -53,8 +53,8 @@ _PRICES = {
 }
 
 # A prompt of more than 100,000 tokens, cached ones included, is billed whole at these.
-_LONG_PROMPT_TOKENS = 100_000
-_LONG_PROMPT_PRICES = {"claude-haiku-5-5": Price(0.50, 2.50, 0.625, 0.05)}
+LONG_PROMPT_TOKENS = 100_000
+LONG_PROMPT_PRICES = {"claude-haiku-5-5": Price(0.50, 2.50, 0.625, 0.05)}
 
 
 _BATCH_SHARE = 0.5  # of every price
@@ -96,5 +96,5 @@ class PriceList:
         if model is None:
             return None
         prompt_tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
-        table = {**_PRICES, **_LONG_PROMPT_PRICES} if prompt_tokens > _LONG_PROMPT_TOKENS else _PRICES
+        table = {**_PRICES, **LONG_PROMPT_PRICES} if prompt_tokens > LONG_PROMPT_TOKENS else _PRICES
         return table.get(model) or table.get(_DATE.sub("", model))

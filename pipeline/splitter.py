@@ -37,27 +37,16 @@ def inspect(source: Source) -> Inspection:
         return Inspection(None, encrypted=error.encrypted, problem=error.reason)
 
 
-def cut(source: Source, pages: PageRange, target: Path) -> int:
-    """Write a range of pages as an unencrypted PDF of its own; the size in bytes as written.
+def cut(source: Source, pages: PageRange, target: Path, max_bytes: int | None = None) -> Copied:
+    """Write a range of pages as an unencrypted PDF of its own: as many as fit in ``max_bytes``, but one at least.
+
+    In one pass; a cut that fails leaves no file.
 
     Raises:
         PdfError: these pages cannot be cut.
         SourceChangedError: the file is not the one that the scanner saw.
         OSError: the file cannot be read or the target not written.
     """
-    return _cut(source, pages, target, max_bytes=None).size_bytes
-
-
-def cut_to_fit(source: Source, pages: PageRange, target: Path, max_bytes: int) -> Copied:
-    """Write as many pages of a range as fit in ``max_bytes``, but at least the first, in one pass.
-
-    Raises:
-        As ``cut`` does.
-    """
-    return _cut(source, pages, target, max_bytes)
-
-
-def _cut(source: Source, pages: PageRange, target: Path, max_bytes: int | None) -> Copied:
     try:
         with opened(source) as copier:
             count = len(copier.reader.pages)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline import aggregator, messages, planner
+from pipeline import aggregator, messages, models, planner
 from pipeline.aggregator import Reading
 from pipeline.domain import (
     RULES_MODEL,
@@ -25,6 +25,7 @@ from pipeline.domain import (
 )
 from pipeline.job import Job
 from pipeline.ledger import Ledger
+from pipeline.models import Model
 from pipeline.planner import Limits, PlannedChunk, Why
 from pipeline.prices import PriceList
 
@@ -192,7 +193,10 @@ class Standing:
         split, endpoint = self.job.split, self.job.endpoint
         around_bytes = messages.largest_body(endpoint, self.job.prompt).size_bytes(0)
         room_bytes = max(split.max_request_bytes - around_bytes, 4)
-        return _Planning(Limits(split.max_pages, split.overlap_pages, room_bytes // 4 * 3), self.fingerprint)
+        model = models.facts(endpoint.model)
+        max_tokens = split.max_input_tokens or model.prompt_tokens
+        limits = Limits(split.max_pages, split.overlap_pages, room_bytes // 4 * 3, max_tokens)
+        return _Planning(limits, self.fingerprint, model)
 
     def _synthesis(self, chunks: Sequence[PlannedChunk]) -> Synthesis | None:
         """The synthesis of chunks that are all answered; without their summaries if the records have none."""
@@ -207,13 +211,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class _Planning:
-    """The limits and the fingerprint that decide on chunks, made once for many contents."""
+    """What decides on chunks, made once for many contents."""
 
     limits: Limits
     fingerprint: str
+    model: Model
 
     def chunks(self, content: Content, known: Mapping[str, ChunkRecord]) -> tuple[PlannedChunk, ...]:
-        return planner.chunks_of(content, self.limits, self.fingerprint, known)
+        return planner.chunks_of(content, self.limits, self.fingerprint, self.model, known)
 
 
 class _Records(Mapping[str, ChunkRecord]):

@@ -7,6 +7,7 @@ import base64
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -332,15 +333,26 @@ def test_a_spool_that_takes_no_file_is_a_value(workspace: Workspace, sandbox: Sa
 def test_several_pages_that_are_too_large_are_to_be_split(
     workspace: Workspace, sandbox: Sandbox, contract: Path
 ) -> None:
-    """Nothing is sent and nothing left behind."""
+    """After the pages that fit, which are ready to be sent; a first page too large by itself leaves nothing behind."""
     with running(Endpoint()) as base_url:
         bench = Bench(workspace, sandbox, base_url)
         bench.max_request_bytes = bench.around_bytes + 1000
         for pages in (chunk(2, 3), WHOLE):
             outcome = bench.prepare(pages, original_of(contract))
             assert isinstance(outcome, Split)
-            assert f"pages {pages.pages} make a request of" in outcome.reason
-    assert bench.left_behind == []
+            assert (outcome.after, outcome.payload) == (pages.pages.first, None)
+            assert f"page {pages.pages.first} alone is too much for a request of" in outcome.reason
+        assert bench.left_behind == []
+        two = bench.prepare(chunk(1, 2), original_of(contract))
+        assert isinstance(two, Split)
+        bench.max_request_bytes = 30_000_000
+        whole = bench.prepare(chunk(1, 2), original_of(contract))
+        assert isinstance(whole, Payload)
+        bench.max_request_bytes = bench.around_bytes + (whole.spooled_bytes + 2) // 3 * 4
+        outcome = bench.prepare(WHOLE, replace(original_of(contract), encrypted=True))  # so that it must be cut
+        assert isinstance(outcome, Split)
+        assert (outcome.after, outcome.payload and outcome.payload.spooled_bytes) == (2, whole.spooled_bytes)
+        assert "no more than pages 1-2 fit into a request of" in outcome.reason
 
 
 def test_one_page_that_is_too_large_is_a_named_failure(workspace: Workspace, sandbox: Sandbox, contract: Path) -> None:

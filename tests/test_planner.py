@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.domain import Chunk, ChunkRecord, ChunkState, Content, FailureClass, PageRange, Synthesis, Task
+from pipeline.domain import Chunk, ChunkRecord, ChunkState, Content, FailureClass, Layout, PageRange, Synthesis, Task
 from pipeline.messages import chunk_id
+from pipeline.models import facts
 from pipeline.planner import (
     Limits,
     PlannedChunk,
@@ -27,6 +29,7 @@ from pipeline.planner import (
 PAGES = st.integers(1, 700)
 MAX_PAGES = st.integers(1, 100)
 HUGE = 10**12
+OLD = facts("claude-sonnet-4-5")
 unhurried = settings(deadline=None)
 
 
@@ -57,14 +60,43 @@ def test_ranges_are_as_few_and_as_equal_as_can_be(pages: int, max_pages: int) ->
 def test_with_any_limits_every_page_is_covered_and_none_is_too_many(
     pages: int, max_pages: int, overlap: int, size_bytes: int, max_bytes: int
 ) -> None:
-    """With an overlap and a limit of bytes too: all pages, in order, never more than max_pages at once."""
+    """With an overlap and limits of bytes and tokens, at bookmarks or not: all pages, in order, never too many."""
     assume(overlap < max_pages)
+    chance = random.Random(size_bytes)
+    tokens = [chance.randrange(9000) for _ in range(pages)]
+    bookmarks = sorted(chance.sample(range(1, pages + 1), chance.randint(0, pages)))
 
-    ranges = list(page_ranges(pages, Limits(max_pages, overlap, max_bytes), size_bytes))
+    limits = Limits(max_pages, overlap, max_bytes, chance.randint(1, 100_000))
+    ranges = list(page_ranges(pages, limits, size_bytes, tokens, bookmarks))
 
     assert set(pages_of(*ranges)) == set(range(1, pages + 1))
     assert all(len(r) <= max_pages for r in ranges)
     assert all(before.first <= after.first and before.last < after.last for before, after in pairwise(ranges))
+
+
+@pytest.mark.parametrize(
+    ("bookmarks", "last_pages"),
+    [
+        ((), [20, 40]),
+        ((16,), [20, 40]),  # the last quarter of twenty pages begins with the sixteenth
+        ((17,), [16, 28, 40]),
+        ((17, 19), [18, 29, 40]),
+        ((17, 33), [16, 32, 40]),
+        ((1, 21, 22, 40), [20, 40]),
+    ],
+)
+def test_a_range_ends_where_a_section_does(bookmarks: tuple[int, ...], last_pages: list[int]) -> None:
+    """Before the last bookmark in the last quarter of what it may hold; what is left is shared equally."""
+    assert [r.last for r in page_ranges(40, Limits(20, 0, HUGE), bookmarks=bookmarks)] == last_pages
+
+
+def test_tokens_limit_a_range() -> None:
+    """As many pages as are expected to fit, and one at least."""
+    tokens = [100, 100, 100, 5000, 100, 100]
+
+    ranges = list(page_ranges(6, Limits(100, 0, HUGE, 300), tokens=tokens))
+
+    assert [ends(r) for r in ranges] == [(1, 3), (4, 4), (5, 6)]
 
 
 @unhurried
@@ -85,8 +117,8 @@ def test_an_overlap_makes_no_more_ranges_than_it_must() -> None:
 
 
 def test_nine_pages_at_most_eight_each_are_cut_in_the_middle() -> None:
-    """4 + 5, not 8 + 1."""
-    assert list(page_ranges(9, Limits(8, 0, HUGE))) == [PageRange(1, 4), PageRange(5, 9)]
+    """5 + 4, not 8 + 1."""
+    assert list(page_ranges(9, Limits(8, 0, HUGE))) == [PageRange(1, 5), PageRange(6, 9)]
 
 
 def test_a_document_within_the_limits_is_one_range() -> None:
@@ -95,14 +127,15 @@ def test_a_document_within_the_limits_is_one_range() -> None:
 
 
 def test_heavy_pages_make_more_ranges() -> None:
-    """Ten pages of 1 MB each, at most 3 MB a request: four ranges; one page cannot be cut further."""
-    assert [len(r) for r in page_ranges(10, Limits(100, 0, 3_000_000), 10_000_000)] == [2, 3, 2, 3]
+    """Ten pages of 1 MB each, at most 3 MB a request: ranges with a margin; one page cannot be cut further."""
+    assert [len(r) for r in page_ranges(10, Limits(100, 0, 3_000_000), 10_000_000)] == [2, 2, 2, 2, 2]
+    assert [len(r) for r in page_ranges(10, Limits(100, 0, 3_500_000), 10_000_000)] == [3, 3, 2, 2]
     assert list(page_ranges(1, Limits(100, 0, 1_000), 10_000)) == [PageRange(1, 1)]
 
 
 def chunk(first: int, last: int) -> Chunk:
     pages = PageRange(first, last)
-    return Chunk(chunk_id("c0ffee", pages, "fp"), "c0ffee", pages)
+    return Chunk(chunk_id("c0ffee", pages, "fp"), "c0ffee", pages, 3500 * len(pages))
 
 
 def ends(pages: PageRange) -> tuple[int, int]:
@@ -131,7 +164,7 @@ def test_a_chunk_that_was_split_is_replaced_by_its_parts() -> None:
     split, answered = ChunkRecord(ChunkState.SPLIT), ChunkRecord(ChunkState.ANSWERED)
     known = {chunk(1, 8).id: split, chunk(1, 4).id: split, chunk(3, 4).id: answered}
 
-    planned = chunks_of(content, Limits(20, 0, HUGE), "fp", known)
+    planned = chunks_of(content, Limits(20, 0, HUGE), "fp", OLD, known)
 
     assert [(ends(p.chunk.pages), p.record.state) for p in planned] == [
         ((1, 2), ChunkState.OPEN),
@@ -147,25 +180,25 @@ def test_whatever_was_split_the_chunks_are_all_pages_once(pages: int, max_pages:
     content, limits = Content("c0ffee", 100, pages), Limits(max_pages, 0, HUGE)
     known: dict[str, ChunkRecord] = {}
     for number in splits:
-        planned = chunks_of(content, limits, "fp", known)
+        planned = chunks_of(content, limits, "fp", OLD, known)
         known[planned[number % len(planned)].chunk.id] = ChunkRecord(ChunkState.SPLIT)
 
-    planned = chunks_of(content, limits, "fp", known)
+    planned = chunks_of(content, limits, "fp", OLD, known)
 
     assert pages_of(*(p.chunk.pages for p in planned)) == list(range(1, pages + 1))
 
 
 def test_a_content_that_cannot_be_opened_has_no_chunks() -> None:
     """There is nothing to send for it."""
-    assert chunks_of(Content("c0ffee", 100, None, problem="not a PDF"), Limits(20, 0, HUGE), "fp", {}) == ()
+    assert chunks_of(Content("c0ffee", 100, None, problem="not a PDF"), Limits(20, 0, HUGE), "fp", OLD, {}) == ()
 
 
 def test_another_fingerprint_makes_other_chunks() -> None:
     """What was answered under another prompt is asked again."""
     content, limits = Content("c0ffee", 100, 3), Limits(20, 0, HUGE)
-    (before,) = chunks_of(content, limits, "fp", {})
+    (before,) = chunks_of(content, limits, "fp", OLD, {})
 
-    (after,) = chunks_of(content, limits, "other", {before.chunk.id: ChunkRecord(ChunkState.ANSWERED)})
+    (after,) = chunks_of(content, limits, "other", OLD, {before.chunk.id: ChunkRecord(ChunkState.ANSWERED)})
 
     assert after.record.state is ChunkState.OPEN
 
@@ -232,3 +265,23 @@ def test_why_a_document_is_sent(states: list[ChunkState], changed: bool, asked: 
     chunks = tuple(PlannedChunk(chunk(n, n), ChunkRecord(state)) for n, state in enumerate(states, 1))
 
     assert why(chunks, content_changed=changed, content_asked=asked) is reason
+
+
+def test_a_chunk_that_was_cut_to_fit_is_replaced_by_what_fitted_and_the_rest() -> None:
+    """The ledger knows after which page it was cut; three pages too are two parts then."""
+    content = Content("c0ffee", 100, 3)
+    known = {chunk(1, 3).id: ChunkRecord(ChunkState.SPLIT, split_after=1)}
+
+    planned = chunks_of(content, Limits(20, 0, HUGE), "fp", OLD, known)
+
+    assert [(ends(p.chunk.pages), p.chunk.input_tokens) for p in planned] == [((1, 1), 3500), ((2, 3), 7000)]
+
+
+def test_what_is_expected_of_a_page_follows_from_its_text() -> None:
+    """Its picture, and its characters by the model's tokenizer; pages nobody has looked at are taken for full."""
+    layout = Layout(text_chars=(0, 2700))
+    for name, tokens in (("claude-sonnet-4-5", [1568, 1568 + 771]), ("claude-sonnet-5-5", [2240, 2240 + 1000])):
+        (planned,) = chunks_of(Content("c0ffee", 100, 2, layout=layout), Limits(20, 0, HUGE), "fp", facts(name), {})
+        assert planned.chunk.input_tokens == sum(tokens)
+    (blind,) = chunks_of(Content("c0ffee", 100, 2), Limits(20, 0, HUGE), "fp", OLD, {})
+    assert blind.chunk.input_tokens == 7000

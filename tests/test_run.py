@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline import prices
-from pipeline.domain import RULES_MODEL, DocumentStatus, RunResult
+from pipeline.domain import RULES_MODEL, DocumentStatus, PageRange, RunResult
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.serve import Endpoint, running
 from tests.conftest import Workspace, clause, noisy_page, write_pdf
@@ -207,22 +207,23 @@ def test_a_refused_output_config_is_learned_once(workspace: Workspace) -> None:
     assert len(endpoint.seen) <= 12 + 3
 
 
-def test_a_chunk_over_the_byte_limit_is_halved_before_it_is_sent(workspace: Workspace) -> None:
-    """No request exceeds max_request_mb, a page that does so alone is named, and the rest is delivered."""
+def test_a_chunk_over_the_byte_limit_ends_after_what_fits(workspace: Workspace) -> None:
+    """No request exceeds max_request_mb, each page is cut once, and all are delivered."""
     noise = random.Random(1)
-    filler = ["\n".join(noise.randbytes(60).hex() for _ in range(10 if number else 40)) for number in range(6)]
+    filler = ["\n".join(noise.randbytes(60).hex() for _ in range(10 if number else 90)) for number in range(6)]
     write_pdf(workspace.docs / "a.pdf", [f"{clause(number)}\n{filler[number]}" for number in range(6)])
     endpoint = Endpoint(keep_bodies=True)
-    limit_mb = 0.0118  # holds the heavy first page alone, or two of the others
+    limit_mb = 0.0186  # holds the heavy first page with one of the others
     with running(endpoint) as base_url:
         workspace.write_job(base_url, split={"max_request_mb": limit_mb})
         result = workspace.run()
     assert result.run.exit_code == 0
     assert len(risks_of(result)) == 6
     with sqlite3.connect(workspace.ledger) as database:
-        (halved,) = database.execute("SELECT count(*) FROM chunks WHERE state = 'split'").fetchone()
+        split = database.execute("SELECT first_page, last_page, split_after FROM chunks WHERE state = 'split'")
+        assert split.fetchall() == [(1, 3, 2)]
     database.close()
-    assert halved >= 1
+    assert [c.pages for c in result.documents[0].chunks] == [PageRange(1, 2), PageRange(3, 3), PageRange(4, 6)]
     sent = [len(json.dumps(seen.body, separators=(",", ":"))) for seen in endpoint.seen]
     assert max(sent) <= limit_mb * 1e6
 
