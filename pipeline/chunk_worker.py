@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import answers, failures, messages
+from pipeline.client import Client, Reply
 from pipeline.domain import (
     Answer,
     Chunk,
@@ -24,9 +24,6 @@ from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
 from pipeline.pdf import Copied, PdfError, Source, SourceChangedError, is_changed
 from pipeline.sandbox import Sandbox, SandboxError
-
-if TYPE_CHECKING:  # it loads slowly, and is loaded while documents are opened
-    from pipeline.client import Client, Reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pipeline import messages
+from pipeline.client import Client
 from pipeline.errors import SettingsError
 from pipeline.job import Endpoint
 from pipeline.sandbox import Sandbox, SandboxError
-
-if TYPE_CHECKING:
-    from pipeline.client import Client
 
 
 def key_of(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
@@ -35,24 +31,12 @@ def key_of(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
     return key
 
 
-def load() -> None:
-    """Load what ``connect`` needs, which takes 0.1 s, while the caller waits for other things: for a thread."""
-    from pipeline.client import Client
-
-    async def use() -> None:
-        async with Client("http://localhost", {}, None, 1.0, 1):
-            pass
-
-    asyncio.run(use())  # parts of the HTTP library are loaded with the first use
-
-
 def connect(endpoint: Endpoint, key: str | None, concurrency: int, sandbox: Sandbox) -> Client:
     """A client for the endpoint; the offline one answers in the worker processes of ``sandbox``.
 
     Raises:
         SettingsError: a proxy or certificate that the environment names cannot be used.
     """
-    from pipeline.client import Client
 
     async def answer_here(
         method: str, path: str, headers: Mapping[str, str], body: bytes

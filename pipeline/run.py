@@ -223,11 +223,9 @@ async def _open_and_send(
     sources = _sources(job, files)
     contents = ledger.contents(pdf.READER)
     known = {sha256: c for sha256, c in contents.items() if c.pages is not None or not options.failed_only}
-    loading = asyncio.create_task(asyncio.to_thread(endpoints.load))
     async for opened in _opened(sources, known, sandbox):
         ledger.record_contents(opened, pdf.READER)
         contents.update({content.sha256: content for content in opened})
-    await loading
     standing = Standing(job, ledger, files, contents)
     due = list(itertools.islice(standing.due(options.failed_only), options.limit))
     tasks = [task for document in due for task in document.tasks]
