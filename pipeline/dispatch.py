@@ -23,6 +23,7 @@ from pipeline.failures import RetryPolicy, advice
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.outage import Outage
 from pipeline.pacing import Gate
+from pipeline.planner import PlannedChunk
 from pipeline.prices import PriceList
 from pipeline.workers import Feed, Finished, Pool, Wake
 
@@ -73,7 +74,6 @@ class Rules:
     model: str
     prices: PriceList
     max_usd: float | None
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ class _Item:
 class Dispatcher:
     """One run's sending.
 
-    ``follow_up`` is asked for the synthesis of a content when the last chunk of it that this run sends
-    was answered.
+    ``parts`` is asked for the chunks that take the place of one, cut after a page or in the middle, and
+    ``follow_up`` for the synthesis of a content when the last chunk of it that this run sends was answered.
     """
 
     def __init__(
@@ -120,12 +120,14 @@ class Dispatcher:
         ledger: Ledger,
         rules: Rules,
         sender: Sender,
+        parts: Callable[[Chunk, int | None], Sequence[PlannedChunk]],
         follow_up: Callable[[str], Synthesis | None],
         observer: Observer,
     ) -> None:
         self._ledger = ledger
         self._rules = rules
         self._sender = sender
+        self._parts = parts
         self._follow_up = follow_up
         self._observer = observer
         self._by_schema = rules.by_schema
@@ -139,7 +141,8 @@ class Dispatcher:
         self._ready: deque[_Item] = deque()
         self._sending: Pool[_Item, Outcome] = Pool(self._send, rules.concurrency, self._wake)
         self._feed: Feed[_Item] = Feed(iter(()), rules.concurrency)
-        self._left: Counter[str] = Counter()
+        self._left: Counter[str] = Counter()  # by content, the chunks of this run that are not answered
+        self._given: set[str] = set()  # the ids of all its chunks
         self._in_flight = 0
         self._answers = self._refused_in_a_row = 0
         self._unexplained: set[str] = set()  # chunks with a page that is no good, which no part has shown to hold yet
@@ -159,7 +162,7 @@ class Dispatcher:
         Raises:
             Exception: a bug in a worker, after everything else in flight was recorded.
         """
-        self._left.update(task.content for task in tasks if isinstance(task, Chunk))
+        self._give([task for task in tasks if isinstance(task, Chunk)])
         self._feed = Feed((_Item(task, self._rules.max_tokens) for task in tasks), self._rules.concurrency)
         try:
             self._turn()
@@ -267,6 +270,7 @@ class Dispatcher:
             case outcome:
                 state, again_in_s = self._judged(done.item, outcome)
                 self._ledger.record_unsent(_new(done.item.task), outcome, state)
+                self._follow(done.item.task, state)
                 self._news.append((done.item.task, outcome, state, again_in_s))
 
     def _settle_sent(self, done: Finished[_Item, Outcome]) -> None:
@@ -281,8 +285,7 @@ class Dispatcher:
         self._hear(item, outcome)
         state, again_in_s = self._judged(item, outcome)
         self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)
-        if state is ChunkState.ANSWERED and isinstance(item.task, Chunk):
-            self._chunk_answered(item.task)  # after the answer is on record: the synthesis reads it there
+        self._follow(item.task, state)
         self._news.append((item.task, outcome, state, again_in_s))
 
     def _judged(self, item: _Item, outcome: Outcome | Split) -> tuple[ChunkState, float | None]:
@@ -305,20 +308,30 @@ class Dispatcher:
         self._refused_in_a_row = 0
         return ChunkState.ANSWERED
 
-    def _chunk_answered(self, chunk: Chunk) -> None:
-        self._left[chunk.content] -= 1
-        if self._left[chunk.content] == 0 and (synthesis := self._follow_up(chunk.content)):
+    def _give(self, chunks: Sequence[Chunk]) -> None:
+        self._left.update(chunk.content for chunk in chunks)
+        self._given.update(chunk.id for chunk in chunks)
+
+    def _follow(self, task: Task, state: ChunkState) -> None:
+        """After the state of a task is on record, where the synthesis reads it: send that for the last chunk."""
+        if not isinstance(task, Chunk) or state not in (ChunkState.ANSWERED, ChunkState.SPLIT):
+            return
+        self._left[task.content] -= 1
+        if self._left[task.content] == 0 and (synthesis := self._follow_up(task.content)):
             self._feed.first(_Item(synthesis, self._rules.max_tokens))
 
     def _halved(self, item: _Item, split: Split | None = None) -> ChunkState | None:
-        """Put the parts of a chunk in its place; None when it has none."""
-        after = split.after if split else None
-        parts = planner.parts(item.task, self._rules.fingerprint, after) if isinstance(item.task, Chunk) else ()
+        """Put the parts of a chunk in its place; None when it has none.
+
+        A part may be known already: to another chunk that overlaps, or from a run with other limits.
+        """
+        parts = self._parts(item.task, split.after if split else None) if isinstance(item.task, Chunk) else ()
         if not parts:
             return None
-        self._left[item.task.content] += len(parts) - 1
-        items = [_Item(part, self._rules.max_tokens, part_of=item.task.id) for part in parts]
-        if split and split.payload:
+        due = [p.chunk for p in parts if planner.is_due(p.record, failed_only=False) and p.chunk.id not in self._given]
+        self._give(due)
+        items = [_Item(part, self._rules.max_tokens, part_of=item.task.id) for part in due]
+        if split and split.payload and due[:1] == [parts[0].chunk] and due[0].pages.last == split.after:
             self._ready.append(replace(items.pop(0), payload=split.payload))
         for smaller in reversed(items):
             self._feed.first(smaller)

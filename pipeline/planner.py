@@ -123,9 +123,17 @@ def chunks_of(
     layout = content.layout
     tokens = [model.page_tokens(chars) for chars in layout.text_chars] or [_INPUT_TOKENS_PER_PAGE] * content.pages
     ranges = page_ranges(content.pages, limits, content.size_bytes, tokens, layout.bookmarks)
-    waiting = [_chunk(content.sha256, r, fingerprint, sum(tokens[r.first - 1 : r.last])) for r in ranges]
-    waiting.reverse()
-    planned = []
+    chunks = [_chunk(content.sha256, r, fingerprint, sum(tokens[r.first - 1 : r.last])) for r in ranges]
+    return planned(chunks, fingerprint, known)
+
+
+def planned(chunks: Sequence[Chunk], fingerprint: str, known: Mapping[str, ChunkRecord]) -> tuple[PlannedChunk, ...]:
+    """Chunks with what is known of them, those that were split replaced by their parts, each once.
+
+    Chunks that overlap by half have a part in common.
+    """
+    waiting = list(reversed(chunks))
+    found: dict[str, PlannedChunk] = {}
     while waiting:
         chunk = waiting.pop()
         record = known.get(chunk.id, _OPEN)
@@ -133,8 +141,8 @@ def chunks_of(
         if smaller:
             waiting.extend(reversed(smaller))
         else:
-            planned.append(PlannedChunk(chunk, record))
-    return tuple(planned)
+            found.setdefault(chunk.id, PlannedChunk(chunk, record))
+    return tuple(found.values())
 
 
 def _chunk(content: str, pages: PageRange, fingerprint: str, input_tokens: int) -> Chunk:

@@ -239,7 +239,8 @@ async def _open_and_send(
             limit_bytes = job.split.max_request_bytes
             worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, limit_bytes, around)
             sender = _Sender(worker, contents, sources)
-            dispatcher = Dispatcher(ledger, _rules(job, run, standing), sender, standing.synthesis, observer)
+            rules = _rules(job, run)
+            dispatcher = Dispatcher(ledger, rules, sender, standing.parts, standing.synthesis, observer)
             observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})
             asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
             with signals.interruptible(dispatcher, observer):
@@ -271,7 +272,7 @@ class _Sender:
         return Original(source, content.pages or 0, content.encrypted)
 
 
-def _rules(job: Job, run: str, standing: Standing) -> Rules:
+def _rules(job: Job, run: str) -> Rules:
     retry = RetryPolicy(job.retry.attempts, job.retry.first_wait_seconds, job.retry.max_wait_seconds)
     return Rules(
         run=run,
@@ -285,7 +286,6 @@ def _rules(job: Job, run: str, standing: Standing) -> Rules:
         model=job.endpoint.model,
         prices=_prices(job),
         max_usd=job.budget.max_usd,
-        fingerprint=standing.fingerprint,
     )
 
 

@@ -13,6 +13,7 @@ from pipeline import aggregator, messages, models, planner
 from pipeline.aggregator import Reading
 from pipeline.domain import (
     RULES_MODEL,
+    Chunk,
     ChunkRecord,
     ChunkState,
     Content,
@@ -92,6 +93,11 @@ class Standing:
             else:
                 yield due
         yield from failed_before
+
+    def parts(self, chunk: Chunk, split_after: int | None) -> tuple[PlannedChunk, ...]:
+        """The chunks that take the place of one, cut after a page or in the middle; none for a single page."""
+        parts = planner.parts(chunk, self.fingerprint, split_after)
+        return planner.planned(parts, self.fingerprint, _Records(self))
 
     def synthesis(self, content: str) -> Synthesis | None:
         """The request that joins the summaries of a content whose chunks are all answered, if it is due."""

@@ -7,18 +7,22 @@ import math
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from pipeline import planner
 from pipeline.dispatch import Dispatcher, Rules, Stop
 from pipeline.domain import (
     Answer,
     Chunk,
+    ChunkRecord,
+    ChunkState,
     Exchange,
     Failure,
     FailureClass,
@@ -33,6 +37,7 @@ from pipeline.domain import (
 from pipeline.errors import ExitCode
 from pipeline.failures import RetryPolicy
 from pipeline.ledger import Ledger
+from pipeline.planner import PlannedChunk
 from pipeline.prices import PriceList
 from tests.conftest import DEADLINE_S, Quiet
 
@@ -58,6 +63,13 @@ def part(task: Task) -> str:
 
 def chunk(content: str, first: int = 1, last: int = 1) -> Chunk:
     return Chunk(f"{content} {first}-{last}", content, PageRange(first, last))
+
+
+def new_parts(
+    whole: Chunk, after: int | None, known: Mapping[str, ChunkRecord] = MappingProxyType({})
+) -> tuple[PlannedChunk, ...]:
+    """Its parts, of which nothing is known but this."""
+    return planner.planned(planner.parts(whole, "f", after), "f", known)
 
 
 def singles(count: int) -> list[Task]:
@@ -120,6 +132,7 @@ class Stage:
         self.actor = actor
         self.observer = Quiet()
         self.follow_up: Callable[[str], Synthesis | None] = settings.pop("follow_up", lambda content: None)
+        self.parts: Callable[[Chunk, int | None], Sequence[PlannedChunk]] = settings.pop("parts", new_parts)
         attempts, first_wait_s = settings.pop("attempts", 6), settings.pop("first_wait_s", 0.0)
         max_wait_s = settings.pop("max_wait_s", 60.0)
         given: dict[str, Any] = {
@@ -134,14 +147,13 @@ class Stage:
             "model": "m",
             "prices": PriceList(1.0, 1.0),
             "max_usd": None,
-            "fingerprint": "f",
         }
         self.rules = Rules(**(given | settings))
         self.dispatcher: Dispatcher
 
     def send(self, tasks: Sequence[Task], deadline_s: float = DEADLINE_S) -> Stop | None:
         async def within_deadline() -> Stop | None:
-            self.dispatcher = Dispatcher(ledger, self.rules, self.actor, self.follow_up, self.observer)
+            self.dispatcher = Dispatcher(ledger, self.rules, self.actor, self.parts, self.follow_up, self.observer)
             return await asyncio.wait_for(self.dispatcher.send_all(tasks), deadline_s)
 
         with Ledger.writing(self.path) as ledger:
@@ -301,6 +313,25 @@ def test_halves_of_what_could_not_be_sent_come_before_fresh_chunks(path: Path) -
     stage.send([chunk("a", 1, 4), *singles(3)])
     assert actor.sent == ["a 1-2", "a 3", "a 4", "d00 1", "d01 1", "d02 1"]
     assert {stage.states[name] for name in too_much} == {"split"}
+
+
+@pytest.mark.parametrize(
+    ("state", "prepared"),
+    [
+        (ChunkState.OPEN, ["a 5-8"]),
+        (ChunkState.ANSWERED, ["a 5-8"]),
+        (ChunkState.SPLIT, ["a 1-2", "a 3-4", "a 5-8"]),
+    ],
+)
+def test_what_was_cut_ahead_is_sent_for_its_own_pages_alone(path: Path, state: ChunkState, prepared: list[str]) -> None:
+    """The first part of a split comes ready to be sent; not where it is answered, or was split before."""
+    first = planner.parts(chunk("a", 1, 8), "f")[0]
+    parts = partial(new_parts, known={first.id: ChunkRecord(state)})
+    cut = Split("too large", 4, Payload(Path("first"), 1))
+    actor = Actor(always(ANSWER), prepared_as=lambda name: cut if name == "a 1-8" else Payload(None))
+    assert Stage(path, actor, concurrency=1, parts=parts).send([chunk("a", 1, 8)]) is None
+    assert actor.prepared == ["a 1-8", *prepared]
+    assert actor.sent == (["a 1-4"] if state is ChunkState.OPEN else []) + prepared
 
 
 def test_halves_of_what_was_refused_come_before_what_is_not_yet_cut(path: Path) -> None:
@@ -654,7 +685,7 @@ def test_a_cancelled_dispatcher_gives_up_what_is_in_flight_and_keeps_what_came(p
     stage = Stage(path, actor, concurrency=3)
 
     async def cancelled() -> None:
-        stage.dispatcher = Dispatcher(ledger, stage.rules, actor, stage.follow_up, stage.observer)
+        stage.dispatcher = Dispatcher(ledger, stage.rules, actor, stage.parts, stage.follow_up, stage.observer)
         sending = asyncio.create_task(stage.dispatcher.send_all(singles(9)))
         while len(actor.sent) < 4:
             await asyncio.sleep(0)

@@ -86,6 +86,45 @@ def test_what_is_too_large_is_answered_in_halves(workspace: Workspace, kind: Fau
     assert len(endpoint.seen) == 3
 
 
+def test_parts_that_were_answered_before_are_not_paid_again(workspace: Workspace) -> None:
+    """Other limits make one chunk of them, and that is halved."""
+    write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(1, 9)])
+    run(workspace, Endpoint(), split={"max_pages": 4})
+    endpoint = Endpoint(first_only(FaultKind.REQUEST_TOO_LARGE))
+    result = run(workspace, endpoint, split={"max_pages": 8})
+    assert len(endpoint.seen) == 1
+    assert result.run.exit_code == 0
+    assert pages_with_risks(result) == list(range(1, 9))
+
+
+def test_the_summary_of_the_whole_follows_though_no_part_is_left_to_send(workspace: Workspace) -> None:
+    """All parts were answered before, under other limits and without a summary."""
+    write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(1, 9)])
+    run(workspace, Endpoint(), split={"max_pages": 4}, prompt={"synthesis": False})
+    endpoint = Endpoint(first_only(FaultKind.REQUEST_TOO_LARGE))
+    result = run(workspace, endpoint, split={"max_pages": 8})
+    assert len(endpoint.seen) == 2
+    assert result.documents[0].summary_note is None
+
+
+def test_a_part_that_two_chunks_share_is_paid_once(workspace: Workspace) -> None:
+    """Chunks that overlap by half have one: in the run that halves them, and in one that goes on after it."""
+    write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(1, 16)])
+    settings: dict[str, Mapping[str, object]] = {
+        "split": {"max_pages": 10, "overlap_pages": 5},
+        "prompt": {"synthesis": False},
+    }
+    ends = [FaultRule(Fault(FaultKind.REQUEST_TOO_LARGE), text=f"schedule K{n:03}", times=1) for n in (1, 15)]
+    refused = FaultRule(Fault(FaultKind.REFUSAL), every=1)
+    endpoint, again = Endpoint(FaultPlan((*ends, refused))), Endpoint()
+    assert run(workspace, endpoint, **settings).run.exit_code == 3
+    assert len(endpoint.seen) == 2 + 3  # 1-5, 6-10, 11-15
+    with running(again) as base_url:
+        workspace.write_job(base_url, **settings)
+        assert pages_with_risks(workspace.run(failed_only=True)) == list(range(1, 16))
+    assert len(again.seen) == 3
+
+
 def test_an_answer_that_was_cut_gets_room_for_twice_as_much(workspace: Workspace) -> None:
     """The same pages with max_tokens doubled; the cut answer's tokens are on the bill."""
     write_pdf(workspace.docs / "a.pdf", [clause(1), clause(2)])
