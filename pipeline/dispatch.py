@@ -367,13 +367,20 @@ class Dispatcher:
         return self._failed_for_good(item, failure)
 
     def _failed_for_now(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
-        now_s = time.monotonic()
-        wait_s = self._rules.retry.wait_s(item.tries, now_s - (item.since_s or now_s), failure)
-        if wait_s is not None:
-            self._feed.later(item, now_s + wait_s)
+        wait_s = self._again_in_s(item, item.tries, failure)
         # What the end of the run cuts short was not tried to the end.
         state = ChunkState.FAILED if wait_s is None and not self._feed.stopped else ChunkState.OPEN
-        return state, None if self._feed.stopped else wait_s
+        return state, wait_s
+
+    def _again_in_s(self, item: _Item, tries: int, failure: Failure) -> float | None:
+        """Put an item where it waits for its next try, and how long it will; None when there is none in this run."""
+        now_s, longest_s = time.monotonic(), self._rules.retry.max_wait_s
+        wait_s = self._rules.retry.wait_s(tries, now_s - (item.since_s or now_s), failure)
+        if wait_s is None or self._feed.stopped:
+            return None
+        waits = self._feed.later if wait_s <= longest_s else self._feed.put_off
+        waits(item, now_s + wait_s)
+        return wait_s
 
     def _failed_for_good(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
         if failure.kind is FailureClass.DOCUMENT:
@@ -393,10 +400,8 @@ class Dispatcher:
     def _rejected(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
         """The pages are said to be no good: tried again where that may be chance, else halved."""
         if item.rejections <= failure.retries_first and not self._explains(item):
-            now_s = time.monotonic()
-            wait_s = self._rules.retry.wait_s(item.rejections, now_s - item.since_s, failure)
-            if wait_s is not None:
-                self._feed.later(item, now_s + wait_s)
+            wait_s = self._again_in_s(item, item.rejections, failure)
+            if wait_s is not None or self._feed.stopped:
                 return ChunkState.OPEN, wait_s
         self._unexplained.add(item.task.id)
         return self._halved(item) or ChunkState.FAILED, None
@@ -410,9 +415,9 @@ class Dispatcher:
         self._unexplained.discard(item.part_of or "")
         return explains
 
-    def _at_once(self, item: _Item) -> float:
+    def _at_once(self, item: _Item) -> float | None:
         self._feed.first(item)
-        return 0.0
+        return None if self._feed.stopped else 0.0
 
     def _is_about_output(self, item: _Item, failure: Failure) -> bool:
         """Whether asking in words would help: the schema was refused, or seems to have been dropped silently.
@@ -423,7 +428,7 @@ class Dispatcher:
         may_help = failure.output_refused and item.by_schema and self._rules.learns_output
         return may_help and not (dropped and self._schema_works)
 
-    def _ask_in_words(self, item: _Item, failure: Failure) -> float:
+    def _ask_in_words(self, item: _Item, failure: Failure) -> float | None:
         if self._by_schema:
             self._by_schema = False
             self._observer.said(

@@ -20,7 +20,8 @@ class Feed(Generic[T]):
     """Items that wait for a worker: those put first, those whose time has come, then fresh ones.
 
     Fresh items are drawn from their iterator one by one, and only while fewer than ``waiting_limit`` wait
-    to be tried again: an endpoint that fails everything must not be sent the whole folder once over.
+    to be tried again: an endpoint that fails everything must not be sent the whole folder once over. What
+    is put off does not count: its time may not come, and the others must not wait for that.
     """
 
     def __init__(self, fresh: Iterator[T], waiting_limit: int) -> None:
@@ -29,6 +30,7 @@ class Feed(Generic[T]):
         self._waiting_limit = waiting_limit
         self._first: list[T] = []
         self._later: list[tuple[float, int, T]] = []
+        self._put_off: list[tuple[float, int, T]] = []
         self._order = itertools.count()  # items themselves need no order
         self.stopped = False
 
@@ -40,6 +42,10 @@ class Feed(Generic[T]):
         """Give this item out again, not before a time."""
         heapq.heappush(self._later, (at_s, next(self._order), item))
 
+    def put_off(self, item: T, at_s: float) -> None:
+        """As ``later``, but with no claim that fresh items wait for it."""
+        heapq.heappush(self._put_off, (at_s, next(self._order), item))
+
     def stop(self) -> None:
         """Give nothing out any more."""
         self.stopped = True
@@ -50,8 +56,9 @@ class Feed(Generic[T]):
             return None
         if self._first:
             return self._first.pop()
-        if self._later and self._later[0][0] <= now_s:
-            return heapq.heappop(self._later)[2]
+        for waiting in (self._later, self._put_off):
+            if waiting and waiting[0][0] <= now_s:
+                return heapq.heappop(waiting)[2]
         if self._fresh_left and len(self._later) < self._waiting_limit:
             for item in self._fresh:
                 return item
@@ -64,7 +71,7 @@ class Feed(Generic[T]):
             return None
         if self._first or (self._fresh_left and len(self._later) < self._waiting_limit):
             return 0.0
-        return self._later[0][0] if self._later else None
+        return min((waiting[0][0] for waiting in (self._later, self._put_off) if waiting), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,14 @@ class Quiet:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.outcomes: list[Outcome | Split] = []
+        self.again_in_s: list[float | None] = []
 
     def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
         self.lines.append(f"sending {len(tasks)}")
 
     def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         self.outcomes.append(outcome)
+        self.again_in_s.append(again_in_s)
 
     def said(self, line: str) -> None:
         self.lines.append(line)

@@ -586,6 +586,23 @@ def test_a_transient_failure_that_the_end_cuts_short_leaves_its_chunk_open(path:
     assert stage.actor.sent == ["d00 1", "d01 1"]
 
 
+NO_SCHEMA = Failure(FailureClass.OURS, "400: output_config", Exchange(400), output_refused=True)
+
+
+@pytest.mark.parametrize("outcome", [FLAKY_PDF, CUT, DOWN, NO_SCHEMA], ids=lambda failure: failure.reason)
+def test_nobody_is_told_of_another_try_once_the_run_ends(path: Path, outcome: Failure) -> None:
+    """Whatever would be tried again is left open to the next run."""
+
+    def play(name: str, number: int) -> Outcome:
+        stage.dispatcher.interrupt()
+        return outcome
+
+    stage = Stage(path, Actor(play))
+    stage.send([chunk("a", 1, 2)])
+    assert stage.states == {"a 1-2": "open"}
+    assert stage.observer.again_in_s == [None]
+
+
 def test_three_refused_requests_with_no_success_end_the_run(path: Path) -> None:
     """The API calls every request wrong: the settings are, so nothing more is sent."""
     stage = Stage(path, Actor(always(OURS)), concurrency=1)
@@ -646,14 +663,29 @@ def test_a_single_chunk_without_an_answer_is_an_endpoint_that_is_down(path: Path
     assert stage.actor.sent == ["d00 1"] * 3
 
 
-def test_who_must_wait_longer_than_the_longest_wait_is_left_to_the_next_run(path: Path) -> None:
-    """It is not dropped and not to blame, and all others are sent."""
-    tomorrow = Failure(FailureClass.TRANSIENT, "429", Exchange(429), retry_after_s=3600.0)
-    actor = Actor(lambda name, number: tomorrow if name == "d01 1" else ANSWER)
-    stage = Stage(path, actor, concurrency=2, max_wait_s=0.05)
-    assert stage.send(singles(5)) is None
-    assert stage.states == {name: "open" if name == "d01 1" else "answered" for name in names(singles(5))}
-    assert actor.sent.count("d01 1") == 1
+TOMORROW = Failure(FailureClass.TRANSIENT, "429", Exchange(429), retry_after_s=3600.0, slow_down=True)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3])
+def test_who_must_wait_longer_than_the_longest_wait_is_left_to_the_next_run(path: Path, concurrency: int) -> None:
+    """It is not dropped and not to blame, and all others are sent, however many may be in flight."""
+    late = {"d01 1", "d02 1"}
+    actor = Actor(lambda name, number: TOMORROW if name in late else ANSWER)
+    stage = Stage(path, actor, concurrency=concurrency, max_wait_s=0.05)
+    assert stage.send(singles(8)) is None
+    assert stage.states == {name: "open" if name in late else "answered" for name in names(singles(8))}
+    assert Counter(actor.sent) == Counter(names(singles(8)))
+
+
+def test_an_endpoint_that_makes_all_wait_longer_is_down(path: Path) -> None:
+    """The whole folder is not sent once over to hear that."""
+    actor = Actor(lambda name, number: TOMORROW if len(actor.sent) > 5 else ANSWER)
+    stage = Stage(path, actor, concurrency=4, attempts=3, max_wait_s=0.01)
+    stop = stage.send(singles(60))
+    assert stop is not None
+    assert stop.exit_code is ExitCode.API_DOWN
+    assert len(actor.sent) < 30
+    assert set(stage.states.values()) == {"answered", "open"}
 
 
 def test_who_must_wait_longer_is_sent_in_this_run_if_it_takes_that_long(path: Path) -> None:

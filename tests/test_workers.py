@@ -64,6 +64,19 @@ def test_items_of_the_same_time_come_in_their_order() -> None:
     assert [feed.take(1.0) for _ in items] == items
 
 
+def test_an_item_that_is_put_off_holds_no_fresh_one_back() -> None:
+    """It is given out when its time has come, and counts as waiting at no time."""
+    feed = Feed(iter(["a", "b", "c"]), 1)
+    feed.put_off("much later", 3600.0)
+    assert feed.take(0.0) == "a"
+    feed.later("soon", 10.0)
+    assert feed.take(0.0) is None
+    assert [feed.take(10.0), feed.take(10.0)] == ["soon", "b"]
+    assert [feed.take(3600.0), feed.take(3600.0)] == ["much later", "c"]
+    assert feed.due_s() is not None  # whether there is more fresh is not known yet
+    assert (feed.take(3600.0), feed.due_s()) == (None, None)
+
+
 def test_no_fresh_item_while_too_many_wait() -> None:
     """An endpoint that fails everything is not sent the whole folder once over."""
     drawn: list[int] = []
