@@ -340,13 +340,15 @@ class Dispatcher:
     def _hear(self, item: _Item, outcome: Outcome) -> None:
         """What an outcome says about the endpoint; one that does not answer to the end ends the run."""
         wire, now_s = outcome.exchange, time.monotonic()
-        if not isinstance(outcome, Failure) or outcome.kind is not FailureClass.TRANSIENT or wire.status == 200:
+        if not isinstance(outcome, Failure) or _is_answer(outcome):
             self._outage.answered()
             self._gate.answered(item.begun_s, now_s, wire.requests_per_minute)
-        elif outcome.retry_after_s != math.inf:  # else a file that changed, which says nothing about the endpoint
-            # A chunk may be asked to wait for hours; all others try their luck after the longest wait.
-            floor_s = outcome.retry_after_s and min(outcome.retry_after_s, self._rules.retry.max_wait_s)
-            failure = replace(outcome, retry_after_s=floor_s)
+        elif (
+            wire.status is not None or outcome.retry_after_s != math.inf
+        ):  # else the file changed, and nothing was sent
+            # A chunk may be asked to wait for hours, or for good; all others try their luck after the longest wait.
+            asked_s = outcome.retry_after_s if outcome.retry_after_s != math.inf else None
+            failure = replace(outcome, retry_after_s=asked_s and min(asked_s, self._rules.retry.max_wait_s))
             self._gate.failed(failure, item.begun_s, now_s, wire.requests_per_minute)
             if self._outage.not_answered(item.task.id, failure, now_s):
                 self._end(Stop(ExitCode.API_DOWN, f"the API gives no answer: {outcome.reason}"))
@@ -440,6 +442,14 @@ class Dispatcher:
         self.stop = self.stop or stop
         self._feed.stop()
         self._wake.set()
+
+
+def _is_answer(failure: Failure) -> bool:
+    """Whether an endpoint that fails so is there: it says that a request is wrong, or sends what is of no use.
+
+    Not where it is too busy, also when it says so only after it has begun to answer.
+    """
+    return failure.kind is not FailureClass.TRANSIENT or (failure.exchange.status == 200 and not failure.slow_down)
 
 
 def _may_be_reduced(item: _Item, failure: Failure) -> bool:

@@ -619,6 +619,20 @@ def test_refused_requests_after_a_success_end_nothing(path: Path) -> None:
     assert Counter(stage.states.values()) == {"answered": 1, "failed": 7}
 
 
+NOT_AGAIN = Failure(FailureClass.TRANSIENT, "503: not again", Exchange(503), retry_after_s=math.inf)
+IN_STREAM = Failure(FailureClass.TRANSIENT, "200 overloaded_error", Exchange(200), retry_after_s=0.001, slow_down=True)
+
+
+@pytest.mark.parametrize("failure", [NOT_AGAIN, IN_STREAM], ids=["x-should-retry: false", "an error in a stream"])
+def test_an_endpoint_is_down_however_it_says_so(path: Path, failure: Failure) -> None:
+    """That it asks for no other try, or begins to answer before it fails, does not make it one that answers."""
+    stage = Stage(path, Actor(always(failure)), concurrency=4, attempts=3, max_wait_s=0.01)
+    stop = stage.send(singles(60))
+    assert stop is not None
+    assert stop.exit_code is ExitCode.API_DOWN
+    assert len(stage.actor.sent) <= 8 + 6 + 4
+
+
 @pytest.mark.parametrize("concurrency", [1, 2, 10])
 def test_an_endpoint_that_gives_no_answer_ends_the_run(path: Path, concurrency: int) -> None:
     """It is asked as often as may be in flight and then as often as one chunk may be, not so often for each chunk."""
