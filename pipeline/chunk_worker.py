@@ -123,9 +123,10 @@ class ChunkWorker:
                 outcome = await self._send(body, messages.RESULT_SCHEMA, payload)
                 return replace(outcome, note=payload.note) if isinstance(outcome, Answer) else outcome
             # The original may be replaced at any time: it must be the one that was hashed before and after.
+            # It need not be the file that was made ready, but a twin.
             if is_changed(original.source):
                 return failures.not_this_run(_CHANGED)
-            outcome = await self._send(body, messages.RESULT_SCHEMA, payload)
+            outcome = await self._send(body, messages.RESULT_SCHEMA, Payload(Path(original.source.path)))
             if is_changed(original.source):
                 # Which bytes were read is unknown, but what it cost is not.
                 return replace(failures.not_this_run(_CHANGED), exchange=outcome.exchange)

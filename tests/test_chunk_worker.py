@@ -286,6 +286,24 @@ def test_a_file_that_is_another_one_by_now_is_left_to_the_next_run(
     assert bench.left_behind == []
 
 
+def test_when_a_file_changes_its_twin_is_sent_in_its_place(
+    workspace: Workspace, sandbox: Sandbox, contract: Path
+) -> None:
+    """Never the changed bytes under the hash of the twin, though they were made ready."""
+    hashed = contract.read_bytes()
+    twin = workspace.docs / "b.pdf"
+    twin.write_bytes(hashed)
+    endpoint = Endpoint(keep_bodies=True)
+    with running(endpoint) as base_url:
+        bench = Bench(workspace, sandbox, base_url)
+        payload = bench.prepare(WHOLE, original_of(contract))
+        assert isinstance(payload, Payload)
+        _replaced(contract)
+        outcome = bench.send(WHOLE, original_of(twin), payload)
+    assert isinstance(outcome, Answer)
+    assert base64.b64decode(endpoint.seen[0].body["messages"][0]["content"][0]["source"]["data"]) == hashed
+
+
 @pytest.mark.parametrize("change", [_replaced, _touched, _vanished])
 def test_a_file_that_changes_while_it_is_sent_is_no_answer_but_its_cost_is_known(
     workspace: Workspace, sandbox: Sandbox, contract: Path, change: Callable[[Path], None]
