@@ -340,7 +340,7 @@ class DocumentResult:
     ``pages`` is None when the file could not be opened. ``missing_pages`` are the pages without an
     answer. ``summary_note`` says why the summary is only the joined chunk summaries, where that is so.
     ``unchanged``: the run sent nothing for it. ``unfinished_runs``: so many runs in a row, this one
-    included, came to their end without it being done.
+    included, came to their end without it being done, or to the end of an API that gave no answer.
     """
 
     path: str

@@ -37,7 +37,7 @@ from pipeline.domain import (
     Split,
     Usage,
 )
-from pipeline.errors import LedgerError, LockedError
+from pipeline.errors import ExitCode, LedgerError, LockedError
 from pipeline.text import printable
 
 _RUNS_LOOKED_AT = 100
@@ -479,18 +479,19 @@ class Ledger:
     def unfinished_before(self, job: str, run: str) -> dict[str, int]:
         """For each path, how many runs of a job in a row left it partial or failed, up to the one before ``run``.
 
-        Only runs that came to their end count: one that was stopped says nothing about its documents.
+        Only runs that came to their end count, one that got no answer to the end among them: a document that
+        fails alone cannot be told from an API that is down. One that was stopped says nothing about its documents.
         """
         rows = self._database.execute(
             """
             WITH ended AS (
                 SELECT id, row_number() OVER (ORDER BY rowid DESC) AS age FROM runs
-                WHERE job = ? AND status IN ('complete', 'incomplete')
+                WHERE job = ? AND (status IN ('complete', 'incomplete') OR exit_code = ?)
                     AND rowid < (SELECT rowid FROM runs WHERE id = ?)
                 ORDER BY rowid DESC LIMIT ?)
             SELECT u.path, e.age FROM unfinished u JOIN ended e ON e.id = u.run ORDER BY e.age
             """,
-            (job, run, _RUNS_LOOKED_AT),
+            (job, int(ExitCode.API_DOWN), run, _RUNS_LOOKED_AT),
         )
         in_a_row: dict[str, int] = {}
         for path, age in rows:

@@ -364,7 +364,7 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
     if run is None:
         return None
     files = sorted(ledger.files(job.source.folder).values(), key=lambda file: file.path)
-    ended = run.status in (RunStatus.COMPLETE, RunStatus.INCOMPLETE)
+    ended = run.status in (RunStatus.COMPLETE, RunStatus.INCOMPLETE) or run.exit_code == ExitCode.API_DOWN
     result = _assembled(job, ledger, files, run, came_to_its_end=ended)
     if run.status is RunStatus.COMPLETE and not _is_whole(result):
         # The settings or the books are others than when it ended: it must not look complete.
@@ -373,7 +373,8 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
 
 
 def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, stop: Stop | None) -> RunResult:
-    result = _assembled(job, ledger, files, run, came_to_its_end=stop is None)
+    to_the_end = stop is None or stop.exit_code is ExitCode.API_DOWN
+    result = _assembled(job, ledger, files, run, came_to_its_end=to_the_end)
     if stop:
         status, exit_code = RunStatus.STOPPED, stop.exit_code
     elif _is_whole(result):

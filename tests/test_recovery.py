@@ -219,6 +219,16 @@ def test_a_document_that_fails_night_after_night_is_named_at_the_top(workspace: 
     assert run(workspace, Endpoint(bad_page(1))).documents[0].unfinished_runs == 1
 
 
+def test_a_document_that_fails_alone_night_after_night_is_named_too(workspace: Workspace) -> None:
+    """With nothing else to send the run cannot know that the API is up, but it has come to its end."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    results = [run(workspace, Endpoint(always(FaultKind.SERVER_ERROR))) for _ in range(5)]
+    assert {result.run.exit_code for result in results} == {9}
+    assert [result.documents[0].unfinished_runs for result in results] == [1, 2, 3, 4, 5]
+    _, out, _ = workspace.docpipe("report", str(workspace.job_file))
+    assert "Not fully read in 5 runs in a row or more: a.pdf (5 runs)." in out.splitlines()
+
+
 def test_what_a_run_expects_to_spend_is_what_the_plan_says(workspace: Workspace) -> None:
     """Chunks and summaries of the whole; and the report has it beside what was spent."""
     write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(1, 8)])
