@@ -357,8 +357,8 @@ class Dispatcher:
         """The chunk's state after a failure, and when it is tried again in this run."""
         if self._is_about_output(item, failure):
             return ChunkState.OPEN, self._ask_in_words(item, failure)
-        if failure.output_cut and item.max_tokens < self._rules.most_tokens:
-            more = min(2 * item.max_tokens, self._rules.most_tokens)
+        more = min(2 * self._rules.max_tokens, self._rules.most_tokens)
+        if failure.output_cut and item.max_tokens < more:  # once: what is cut is billed in full
             return ChunkState.OPEN, self._at_once(replace(item, max_tokens=more))
         if failure.kind is FailureClass.ACCOUNT:
             reason = f"the API refuses the account: {failure.reason}; {advice(failure)}"

@@ -419,8 +419,8 @@ CUT = Failure(FailureClass.TOO_LARGE, "the answer did not fit into max_tokens", 
 
 
 def test_an_answer_that_does_not_fit_gets_room_for_twice_as_much_first(path: Path) -> None:
-    """The same pages are asked again; only then are they halved, and the halves begin with the job's own limit."""
-    stage = Stage(path, Actor(lambda name, number: CUT if name == "a 1-2" else ANSWER), concurrency=1, most_tokens=2000)
+    """The same pages are asked again once; then they are halved, and the halves begin with the job's own limit."""
+    stage = Stage(path, Actor(lambda name, number: CUT if name == "a 1-2" else ANSWER), concurrency=1, most_tokens=9000)
     stage.send([chunk("a", 1, 2)])
     assert list(zip(stage.actor.sent, stage.actor.max_tokens, strict=True)) == [
         ("a 1-2", 1000),
@@ -433,10 +433,11 @@ def test_an_answer_that_does_not_fit_gets_room_for_twice_as_much_first(path: Pat
 
 def test_no_more_room_is_asked_for_than_there_may_be(path: Path) -> None:
     """A single page whose answer never fits fails with that reason."""
-    stage = Stage(path, Actor(always(CUT)))
-    stage.send([chunk("a")])
-    assert stage.actor.max_tokens == [1000, 2000, 3000]
-    assert stage.states == {"a 1": "failed"}
+    for most_tokens, asked in ((9000, [1000, 2000]), (1500, [1000, 1500]), (1000, [1000])):
+        stage = Stage(path.with_suffix(f".{most_tokens}"), Actor(always(CUT)), most_tokens=most_tokens)
+        stage.send([chunk("a")])
+        assert stage.actor.max_tokens == asked
+        assert stage.states == {"a 1": "failed"}
 
 
 def test_a_model_that_has_no_more_room_gets_smaller_chunks(path: Path) -> None:
