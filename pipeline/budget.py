@@ -22,13 +22,15 @@ class Budget:
 
     How far a request may lie above what was expected of it is learned from the dearest so far. Until one
     has come back, each is taken for the dearest possible; only the very first may go out on its expected
-    cost, so that a small budget gets anywhere.
+    cost, so that a small budget gets anywhere. One that may take more than the usual ``max_tokens`` will: it
+    is taken for the dearest possible always.
     """
 
-    def __init__(self, max_usd: float | None, prices: PriceList, model: str) -> None:
+    def __init__(self, max_usd: float | None, prices: PriceList, model: str, max_tokens: int) -> None:
         self._max_usd = max_usd
         self._prices = prices
         self._model = model
+        self._max_tokens = max_tokens
         self._spent_usd = 0.0
         self._held: dict[int, float] = {}  # by the id of the attempt: sums of floats do not come back to zero
         self._dearest = 0.0  # of all requests so far, the cost in relation to what was expected
@@ -43,7 +45,7 @@ class Budget:
         if self._max_usd is None:
             return Reservation()
         expected_usd = self._usd(planner.expected_usage(task))
-        if self._dearest:
+        if self._dearest and max_tokens <= self._max_tokens:
             return Reservation(expected_usd * max(self._dearest, 1.0), expected_usd)
         if not self._held and not self._spent_usd:
             return Reservation(expected_usd, expected_usd)

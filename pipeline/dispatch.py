@@ -134,7 +134,7 @@ class Dispatcher:
         self._schema_works = False
         self._gate = Gate(rules.concurrency, rules.requests_per_minute)
         self._outage = Outage(rules.concurrency, rules.retry)
-        self._budget = Budget(rules.max_usd, rules.prices, rules.model)
+        self._budget = Budget(rules.max_usd, rules.prices, rules.model, rules.max_tokens)
         self._wake = Wake()
         # As many chunks are cut ahead as are in flight: when all answers come at once, the next are ready.
         self._preparing: Pool[_Item, Payload | Failure | Split] = Pool(self._prepare, rules.concurrency, self._wake)

@@ -23,7 +23,7 @@ def expected_usd(task: Chunk) -> float:
 
 
 def budget(max_usd: float | None) -> Budget:
-    return Budget(max_usd, PRICES, "m")
+    return Budget(max_usd, PRICES, "m", MAX_TOKENS)
 
 
 def test_without_a_limit_everything_is_covered() -> None:
@@ -63,6 +63,16 @@ def test_the_dearest_so_far_is_the_measure_for_the_rest() -> None:
     books.hold(2, cheap)
     books.settle(2, cheap, 0.0001, billed=True)
     assert books.reservation(chunk(5), MAX_TOKENS).usd == pytest.approx(3 * expected_usd(chunk(5)))
+
+
+def test_who_may_take_more_than_usual_is_taken_for_the_dearest_possible() -> None:
+    """Its answer was cut at the usual length: what the others came to says nothing about it."""
+    books = budget(1.0)
+    first = books.reservation(chunk(1), MAX_TOKENS)
+    books.hold(1, first)
+    books.settle(1, first, (4400 + MAX_TOKENS) / 1e6, billed=True)
+
+    assert books.reservation(chunk(1), 2 * MAX_TOKENS).usd == pytest.approx((900 + 9000 + 2 * MAX_TOKENS) / 1e6)
 
 
 def test_what_is_reserved_and_not_spent_is_free_again() -> None:
