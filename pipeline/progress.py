@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipeline import planner
 from pipeline.domain import Answer, Chunk, ChunkState, Outcome, Split, Synthesis, Task
 from pipeline.text import printable
 
@@ -65,7 +66,8 @@ class Bar:
         if self._bar is None or isinstance(task, Synthesis):
             return
         if state is ChunkState.SPLIT:
-            self._total += 1
+            after = outcome.after if isinstance(outcome, Split) else None
+            self._total += len(planner.parts(task, "", after)) - 1
             self._progress.update(self._bar, total=self._total)
         elif state is not ChunkState.OPEN:
             self._progress.advance(self._bar)

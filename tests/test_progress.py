@@ -161,7 +161,7 @@ def test_no_name_steers_the_terminal(name: str) -> None:
 
 
 def test_the_bar_counts_chunks_to_their_end() -> None:
-    """Halves add one, retries none, and syntheses are not counted."""
+    """Halves add one and thirds two, retries none, and syntheses are not counted."""
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bar = Bar(progress)
     bar.sending([CHUNK, CHUNK, SYNTHESIS], {})
@@ -174,6 +174,10 @@ def test_the_bar_counts_chunks_to_their_end() -> None:
         bar.settled(CHUNK, Answer({}, Exchange()), state, None)
     bar.settled(SYNTHESIS, Answer({}, Exchange()), ChunkState.ANSWERED, None)
     assert (task.completed, task.total) == (3, 3)
+    bar.settled(Chunk("id", "content", PageRange(1, 3)), Split("too large"), ChunkState.SPLIT, None)
+    assert (task.completed, task.total) == (3, 5)
+    bar.settled(Chunk("id", "content", PageRange(1, 3)), Split("too large", 2), ChunkState.SPLIT, None)
+    assert (task.completed, task.total) == (3, 6)
 
 
 # --- a real terminal
