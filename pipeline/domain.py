@@ -398,7 +398,8 @@ class RunInfo:
 class Spending:
     """What a run's requests came to. None means that a price is unknown, never that it was free.
 
-    ``retries`` are the requests that were not their chunk's first, and ``retry_cost_usd`` is their cost.
+    ``retries`` are the requests for chunks that an earlier one brought no answer for, and ``retry_cost_usd`` is
+    their cost.
     ``chunks_recovered`` are those that were answered after a failure.
     """
 

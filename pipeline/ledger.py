@@ -517,7 +517,8 @@ class Ledger:
             f"""
             WITH sent AS (
                 SELECT t.*,
-                    EXISTS (SELECT 1 FROM attempts e WHERE e.chunk = t.chunk AND e.id < t.id) AS again,
+                    EXISTS (SELECT 1 FROM attempts e
+                        WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome IS NOT 'answered') AS again,
                     EXISTS (SELECT 1 FROM attempts e
                         WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome != 'answered') AS after_failure,
                     {_MAY_BE_BILLED} AS billable

@@ -282,6 +282,14 @@ def test_a_retry_in_a_later_run_is_a_retry(ledger: Ledger) -> None:
     assert ledger.spending() == Spending(2, 1, 1, Usage(100, 10), 0.5, 0.5)
 
 
+def test_a_model_asked_for_what_rules_have_answered_is_not_asked_again(ledger: Ledger) -> None:
+    """A trial at a served endpoint makes no retries of the live run's requests."""
+    tried(ledger, answer(), ANSWERED, 0.0, chunk="c1", run="r1")
+    tried(ledger, answer(), ANSWERED, 0.5, chunk="c1", run="r2")
+
+    assert ledger.spending("r2") == Spending(1, 0, 0, Usage(100, 10), 0.5, 0.0)
+
+
 @pytest.mark.parametrize(
     "outcome",
     [answer(usage=None), answer(), trouble(200), trouble(500, Usage(5, 5))],
