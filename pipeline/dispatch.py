@@ -176,7 +176,7 @@ class Dispatcher:
             self._turn()  # what came in at the last moment
         if self._bug is not None:
             raise self._bug
-        if self.stop is None and self._answers == 0 and self._outage.suspected:
+        if self.stop is None and self._outage.is_silent:
             self.stop = Stop(ExitCode.API_DOWN, "the API gave no answer to the end; the next run tries again")
         return self.stop
 

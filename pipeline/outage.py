@@ -22,17 +22,19 @@ class Outage:
         self._in_a_row = max(concurrency, _AT_LEAST_IN_A_ROW)
         self._retry = retry
         self._chunks: list[str] = []
+        self._has_answered = False
         self.until_s = 0.0
         """Nothing is to be sent before this time."""
 
     @property
-    def suspected(self) -> bool:
-        """Whether the last request was not answered."""
-        return bool(self._chunks)
+    def is_silent(self) -> bool:
+        """Whether there were requests, and it answered none of them."""
+        return bool(self._chunks) and not self._has_answered
 
     def answered(self) -> None:
         """The endpoint is there: it answered something, if only that a request is wrong."""
         self._chunks.clear()
+        self._has_answered = True
 
     def not_answered(self, chunk: str, failure: Failure, now_s: float) -> bool:
         """The endpoint did not answer for a chunk; whether it is down."""

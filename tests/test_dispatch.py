@@ -678,6 +678,15 @@ def test_a_single_chunk_without_an_answer_is_an_endpoint_that_is_down(path: Path
     assert stage.actor.sent == ["d00 1"] * 3
 
 
+@pytest.mark.parametrize("heard", [REFUSED, BAD_PDF, NO_ANSWER], ids=lambda failure: failure.reason)
+def test_an_endpoint_that_has_said_something_was_not_down_to_the_end(path: Path, heard: Failure) -> None:
+    """Though no answer came of it, and the last chunk found nobody there."""
+    play: Play = lambda name, number: heard if name == "d00 1" else DOWN  # noqa: E731
+    stage = Stage(path, Actor(play), concurrency=1, attempts=3)
+    assert stage.send(singles(2)) is None
+    assert set(stage.states.values()) == {"failed"}
+
+
 TOMORROW = Failure(FailureClass.TRANSIENT, "429", Exchange(429), retry_after_s=3600.0, slow_down=True)
 
 

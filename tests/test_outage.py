@@ -27,8 +27,18 @@ def test_any_answer_begins_the_count_anew() -> None:
     outage = Outage(1, RetryPolicy(2, 0.0, 60.0))
     assert not any(outage.not_answered(f"c{n}", DOWN, 0.0) for n in range(11))
     outage.answered()
-    assert not outage.suspected
     assert misses_until_down(outage, 100) == 12
+
+
+def test_silent_is_who_never_answered() -> None:
+    """Not who was not asked, and not who has answered once."""
+    outage = Outage(1, RetryPolicy(2, 0.0, 60.0))
+    assert not outage.is_silent
+    outage.not_answered("c1", DOWN, 0.0)
+    assert outage.is_silent
+    outage.answered()
+    outage.not_answered("c2", DOWN, 0.0)
+    assert not outage.is_silent
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
@@ -36,7 +46,6 @@ def test_one_or_two_chunks_say_nothing_about_the_endpoint(chunks: int) -> None:
     """Something in them may bring it to its knees."""
     outage = Outage(1, RetryPolicy(2, 1.0, 60.0))
     assert not any(outage.not_answered(f"c{n % chunks}", DOWN, 5.0) for n in range(100))
-    assert outage.suspected
     assert outage.until_s == 0.0
 
 
