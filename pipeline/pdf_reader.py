@@ -141,7 +141,7 @@ class Reader(PdfReader):
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self.file = file
         self._places: dict[Key, int] | None = None
         self._broken: dict[Key, Exception] = {}
         self._held_streams: list[Key] = []
@@ -185,7 +185,7 @@ class Reader(PdfReader):
             if target.get("/Type") == "/ObjStm":
                 self._held_bytes += _COMPRESSION * len(encoded(target))
         elif key[1] in self.xref.get(key[0], {}):
-            self._held_bytes += self._file.tell() - self.xref[key[0]][key[1]]
+            self._held_bytes += self.file.tell() - self.xref[key[0]][key[1]]
         return target
 
     def _note_broken(self, key: Key, error: Exception) -> None:
@@ -205,7 +205,7 @@ class Reader(PdfReader):
         if place is not None and self._header_at(place) == key:
             return True
         if self._places is None:
-            self._places = dict(_object_headers(self._file))
+            self._places = dict(_object_headers(self.file))
         if key not in self._places:
             return False
         self.xref.setdefault(key[0], {})[key[1]] = self._places[key]
@@ -215,8 +215,8 @@ class Reader(PdfReader):
     def _header_at(self, place: int) -> Key | None:
         if place < 0:
             return None
-        self._file.seek(place)
-        header = _HEADER.match(self._file.read(64))
+        self.file.seek(place)
+        header = _HEADER.match(self.file.read(64))
         return (int(header[2]), int(header[1])) if header else None
 
     def _fill_gaps_in_the_page_tree(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from pipeline import images, pdf_images, renderer, splitter
+from pipeline import images, pdf_images, pdfium, splitter
 from pipeline.domain import PageRange
 from pipeline.images import Layout
 from pipeline.pdf import Source
@@ -62,7 +62,7 @@ def as_picture(source: Source, page: int, target: Path, max_bytes: int) -> int |
         As ``with_smaller_images`` does, and PdfError when the page cannot be drawn.
     """
     splitter.cut(source, PageRange(page, page), target)
-    drawing = renderer.draw_first_page(target, _DRAWING_STEPS[0][0], _LONGEST_DRAWING_PX)
+    drawing = pdfium.draw_first_page(target, _DRAWING_STEPS[0][0], _LONGEST_DRAWING_PX)
     layout = Layout(drawing.width_px, drawing.height_px, components=3, bits=8)
     longest_px = max(drawing.width_px, drawing.height_px)
     for dpi, quality in _DRAWING_STEPS:

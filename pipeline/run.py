@@ -186,12 +186,22 @@ async def _opened(
 
 async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content | None:
     try:
-        seen: Inspection = await sandbox.call(source.size_bytes, "pipeline.splitter:inspect", source)
+        seen = await _seen(source, sandbox)
     except SandboxError as error:
         return Content(sha256, source.size_bytes, None, problem=str(error))
     except (pdf.SourceChangedError, OSError):
         return None
     return Content(sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem, seen.note, seen.layout)
+
+
+async def _seen(source: Source, sandbox: Sandbox) -> Inspection:
+    inspect = "pipeline.splitter:inspect"
+    seen: Inspection
+    try:
+        seen = await sandbox.call(source.size_bytes, inspect, source)
+    except SandboxError:  # what only looks at the layout must not keep a file from being read
+        seen = await sandbox.call(source.size_bytes, inspect, source, False)
+    return seen
 
 
 _Sources = Mapping[str, Sequence[Source]]

@@ -13,9 +13,11 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline import pdfium
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
@@ -23,8 +25,10 @@ from pipeline.pdf_reader import FileNotDecryptedError, Reader, WatchedFile, limi
 from pipeline.text import shortened
 
 
-def inspect(source: Source) -> Inspection:
-    """Count the pages of a file.
+def inspect(source: Source, with_layout: bool = True) -> Inspection:
+    """Count the pages of a file, and see what is on them.
+
+    Without the layout no native code reads the file, and nobody checks pypdf's count.
 
     Raises:
         SourceChangedError: the file is not the one that the scanner saw.
@@ -32,9 +36,18 @@ def inspect(source: Source) -> Inspection:
     """
     try:
         with opened(source) as copier:
-            return Inspection(len(copier.reader.pages), encrypted=copier.reader.is_encrypted)
+            counted = Inspection(len(copier.reader.pages), encrypted=copier.reader.is_encrypted)
+            return _looked_at(counted, copier.reader) if with_layout else counted
     except PdfError as error:
         return Inspection(None, encrypted=error.encrypted, problem=error.reason)
+
+
+def _looked_at(counted: Inspection, reader: Reader) -> Inspection:
+    pages = counted.pages or 0
+    seen = pdfium.look(reader.file, pages)
+    differs = seen.pages not in (None, pages)
+    note = f"pypdf counts {pages} pages, pdfium {seen.pages}" if differs else None
+    return replace(counted, layout=seen.layout, note=note)
 
 
 def cut(source: Source, pages: PageRange, target: Path, max_bytes: int | None = None) -> Copied:

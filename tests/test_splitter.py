@@ -19,7 +19,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import splitter
 from pipeline.copier import Copier
-from pipeline.domain import PageRange
+from pipeline.domain import Layout, PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
 from pipeline.pdf_reader import Reader, WatchedFile
 from pipeline.splitter import cut, inspect, page_texts
@@ -91,7 +91,32 @@ def cut_texts(source: Source, pages: PageRange, folder: Path) -> tuple[str, ...]
 @pytest.mark.parametrize("pages", [1, 2, 7, 120])
 def test_pages_are_counted(tmp_path: Path, pages: int) -> None:
     """The count is that of the file."""
-    assert inspect(written(tmp_path, pdf(pages))) == Inspection(pages)
+    source = written(tmp_path, pdf(pages))
+
+    assert inspect(source, with_layout=False) == Inspection(pages)
+    assert inspect(source).pages == pages
+
+
+def test_what_is_on_the_pages_is_seen_when_they_are_counted(tmp_path: Path) -> None:
+    """Characters for each page, though the file is held open by another reader; cutting works as before."""
+    source = written(tmp_path, pdf(3))
+
+    assert inspect(source) == Inspection(3, layout=Layout((14, 14, 14)))
+    assert cut_texts(source, PageRange(2, 2), tmp_path) == (word(2),)
+
+
+def test_a_number_of_pages_that_pdfium_disputes_is_noted(tmp_path: Path) -> None:
+    """A file may lie about it: pages are those that pypdf finds, and the reader is told."""
+    source = written(tmp_path, pdf(3).replace(b"/Count 3", b"/Count 9"))
+
+    assert inspect(source) == Inspection(3, note="pypdf counts 3 pages, pdfium 9")
+
+
+def test_what_pdfium_cannot_open_is_counted_all_the_same(tmp_path: Path) -> None:
+    """Its layout is empty, and nothing is wrong with it."""
+    source = written(tmp_path, pdf(3).replace(b"/Root 6 0 R", b"/Root 9 0 R"))
+
+    assert inspect(source) == Inspection(3)
 
 
 @settings(deadline=None, max_examples=25)
@@ -138,7 +163,7 @@ def test_an_owner_protected_file_opens_and_its_cut_is_not_encrypted(tmp_path: Pa
     """An empty user password is no obstacle, and the chunk can be sent."""
     source = written(tmp_path, encrypted(pdf(3), user="", algorithm=algorithm))
 
-    assert inspect(source) == Inspection(3, encrypted=True)
+    assert inspect(source) == Inspection(3, encrypted=True, layout=Layout((14, 14, 14)))
     assert cut_texts(source, PageRange(2, 3), tmp_path) == (word(2), word(3))
     assert not PdfReader(tmp_path / "chunk.pdf").is_encrypted
 

@@ -1,0 +1,153 @@
+"""What is on pages, and pages drawn: PDFs with other eyes than pypdf's. The only module that knows pypdfium2.
+
+pdfium is native code, so it runs in the sandbox alone: a file may crash it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pypdfium2
+
+from pipeline.domain import Layout
+from pipeline.pdf import PdfError
+
+logging.getLogger("pypdfium2").setLevel(logging.CRITICAL)  # its warnings are about files, not about the run
+
+# What it may raise for a file, by its documentation and its source; an index error where pages are not there.
+_TROUBLE = (pypdfium2.PdfiumError, RuntimeError, IndexError, ValueError, ZeroDivisionError)
+
+_MOST_PAGES = 5_000  # some ten seconds
+_MOST_BOOKMARKS = 5_000
+_MOST_OBJECTS = 1_000  # of a page; scans have few
+_FORMS_DEEP = 3
+_SCAN_CHARS = 50  # a number or a stamp may be text on a page that is a picture
+_SCAN_SHARE = 0.5  # of the page under images
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What pdfium makes of a file: its number of ``pages``, None where it opens none, and their layout."""
+
+    pages: int | None
+    layout: Layout
+
+
+def look(file: BinaryIO, pages: int) -> Seen:
+    """Look at every page of a file that has so many ``pages`` by pypdf's count.
+
+    The layout is empty where pdfium counts others, for then its pages need not be pypdf's; the texts of more
+    than 5,000 pages are not looked at.
+
+    Args:
+        file: opened for reading in binary, seekable; its position changes.
+        pages: how many there are.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        with pypdfium2.PdfDocument(file) as document:
+            found = len(document)
+            return Seen(found, _layout(document) if found == pages else Layout())
+    except _TROUBLE:
+        return Seen(None, Layout())
+
+
+def _layout(document: pypdfium2.PdfDocument) -> Layout:
+    bookmarks = tuple(sorted(set(_bookmarked(document))))
+    if len(document) > _MOST_PAGES:
+        return Layout(bookmarks=bookmarks)
+    text_chars, scans = [], []
+    for number in range(1, len(document) + 1):
+        chars, is_scan = _text(document, number)
+        text_chars.append(chars)
+        if is_scan:
+            scans.append(number)
+    return Layout(tuple(text_chars), tuple(scans), bookmarks)
+
+
+def _text(document: pypdfium2.PdfDocument, number: int) -> tuple[int, bool]:
+    """The characters in a page's text layer, and whether it is a scan; a page that pdfium cannot load has neither."""
+    try:
+        page = document[number - 1]
+    except _TROUBLE:
+        return 0, False
+    try:
+        text = page.get_textpage()
+        chars = text.count_chars()
+        text.close()
+        return chars, chars < _SCAN_CHARS and _is_picture(page)
+    except _TROUBLE:
+        return 0, False
+    finally:
+        page.close()
+
+
+def _is_picture(page: pypdfium2.PdfPage) -> bool:
+    """Whether images, of which a scan may have many in strips, cover most of a page."""
+    left, bottom, right, top = page.get_bbox()
+    covered = 0.0
+    for image in itertools.islice(_images(page), _MOST_OBJECTS):
+        x1, y1, x2, y2 = _place(image)
+        covered += max(0.0, min(x2, right) - max(x1, left)) * max(0.0, min(y2, top) - max(y1, bottom))
+    return bool(covered > _SCAN_SHARE * (right - left) * (top - bottom))
+
+
+def _images(page: pypdfium2.PdfPage) -> Iterator[pypdfium2.PdfObject]:
+    objects = itertools.islice(page.get_objects(max_depth=_FORMS_DEEP), _MOST_OBJECTS)
+    return (item for item in objects if item.type == pypdfium2.raw.FPDF_PAGEOBJ_IMAGE)
+
+
+def _place(item: pypdfium2.PdfObject) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top on the page: what is in a form goes by the form's own coordinates."""
+    place: tuple[float, float, float, float] = item.get_bounds()
+    while item.container is not None:
+        item = item.container
+        place = item.get_matrix().on_rect(*place)
+    return place
+
+
+def _bookmarked(document: pypdfium2.PdfDocument) -> Iterator[int]:
+    for bookmark in itertools.islice(document.get_toc(max_depth=1), _MOST_BOOKMARKS):
+        target = bookmark.get_dest()
+        index = target.get_index() if target is not None else None
+        if index is not None and 0 <= index < len(document):
+            yield index + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Pixels of red, green and blue, one byte each; rows from the top, without gaps."""
+
+    samples: bytes
+    width_px: int
+    height_px: int
+
+
+def draw_first_page(path: Path, dpi: int, longest_px: int) -> Drawing:
+    """The first page of an unencrypted PDF with its annotations and form fields, on white.
+
+    Drawn with ``dpi`` pixels to the inch, or with fewer where its longer side would have more than
+    ``longest_px``.
+
+    Raises:
+        PdfError: it cannot be opened or drawn.
+    """
+    try:
+        with pypdfium2.PdfDocument(path) as document:
+            document.init_forms()
+            page = document[0]
+            scale = min(dpi / 72, longest_px / max(page.get_size()))
+            bitmap = page.render(scale=scale, rev_byteorder=True, force_bitmap_format=pypdfium2.raw.FPDFBitmap_BGR)
+            row_bytes = 3 * bitmap.width
+            pixels = memoryview(bitmap.buffer).cast("B")
+            rows = (pixels[y * bitmap.stride : y * bitmap.stride + row_bytes] for y in range(bitmap.height))
+            return Drawing(b"".join(rows), bitmap.width, bitmap.height)
+    except _TROUBLE as error:
+        raise PdfError(f"the page cannot be drawn: {error}") from error
