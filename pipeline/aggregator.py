@@ -49,7 +49,7 @@ def merge(reading: Reading) -> DocumentResult:
     answered = [planned for planned in chunks if planned.record.state is ChunkState.ANSWERED]
     missing = _missing(pages or 0, answered)
     results = [(planned.chunk.pages, planned.record.result or {}) for planned in answered]
-    summary, note = _summary(results, reading.synthesis)
+    summary, summary_note = _summary(results, reading.synthesis)
     return DocumentResult(
         path=file.path,
         sha256=file.sha256,
@@ -59,7 +59,7 @@ def merge(reading: Reading) -> DocumentResult:
         reason=problem or ("not opened yet" if content is None else _reason(chunks)),
         missing_pages=missing,
         summary=summary,
-        summary_note=note,
+        summary_note=summary_note,
         document_type=next((r["document_type"] for _, r in results if r["document_type"]), ""),
         parties=_parties(results),
         key_dates=_key_dates(results),
@@ -76,6 +76,7 @@ def merge(reading: Reading) -> DocumentResult:
             for planned in chunks
         ),
         unchanged=reading.unchanged,
+        note=content.note if content else None,
     )
 
 

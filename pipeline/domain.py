@@ -341,6 +341,7 @@ class DocumentResult:
     answer. ``summary_note`` says why the summary is only the joined chunk summaries, where that is so.
     ``unchanged``: the run sent nothing for it. ``unfinished_runs``: so many runs in a row, this one
     included, came to their end without it being done, or to the end of an API that gave no answer.
+    ``note`` is the content's.
     """
 
     path: str
@@ -359,6 +360,7 @@ class DocumentResult:
     chunks: tuple[ChunkResult, ...]
     unchanged: bool
     unfinished_runs: int = 0
+    note: str | None = None
 
     @property
     def pages_covered(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pipeline import job, pdf, run
@@ -22,6 +23,23 @@ def test_what_is_on_the_pages_is_recorded(workspace: Workspace) -> None:
     with Ledger.reading(workspace.ledger) as ledger:
         (content,) = ledger.contents(pdf.READER).values()
     assert content.layout == Layout((5, 0))
+
+
+def test_what_was_out_of_the_ordinary_is_in_every_report(workspace: Workspace) -> None:
+    """Two readers that count a file's pages differently are named where its status stands; other files say nothing."""
+    path = write_pdf(workspace.docs / "odd.pdf", [clause(1), clause(2)])
+    path.write_bytes(path.read_bytes().replace(b"/Count 2", b"/Count 5"))
+    write_pdf(workspace.docs / "plain.pdf", [clause(3)])
+    workspace.write_job(report={"formats": ["html", "markdown"]})
+
+    assert workspace.run().run.exit_code == 0
+
+    note = "pypdf counts 2 pages, pdfium 5"
+    odd, plain = json.loads((workspace.reports / "report.json").read_bytes())["documents"]
+    assert (odd["pages"], odd["note"], plain["note"]) == (2, note, None)
+    pages = [page.read_text("utf-8") for page in (workspace.reports / "documents").glob("*.md")]
+    assert sorted(page.count(f"P{note[1:]}.") for page in pages) == [0, 1]
+    assert (workspace.reports / "index.html").read_text("utf-8").count(f"P{note[1:]}.") == 1
 
 
 class CrashingOnLayouts(Sandbox):

@@ -60,7 +60,7 @@ def hostile(text: str) -> RunResult:
     """A result that says ``text`` wherever a document, a model or a file name can."""
     risks = tuple(a_risk(text, severity) for severity in Severity)
     path = text.replace("\x00", "").replace("\ud800", "")
-    document = a_document(path, text, risks, missing=(PageRange(2, 3),), reason=text)
+    document = replace(a_document(path, text, risks, missing=(PageRange(2, 3),), reason=text), note=text)
     run = replace(RUN, status=RunStatus.STOPPED, stopped_because=text, model=text)
     return replace(a_result(document, an_unopened_document(reason=text), run=run, rules=True), title=text)
 

@@ -67,7 +67,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     ]
     [document] = report["documents"]
     assert " ".join(document) == (
-        "path sha256 size_bytes pages status reason missing_pages summary summary_note document_type parties"
+        "path sha256 size_bytes pages status reason note missing_pages summary summary_note document_type parties"
         " key_dates risks chunks unchanged unfinished_runs"
     )
     assert " ".join(document["risks"][0]) == (

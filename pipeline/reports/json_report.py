@@ -109,6 +109,7 @@ def document(document: DocumentResult) -> dict[str, Any]:
         "pages": document.pages,
         "status": document.status,
         "reason": document.reason,
+        "note": document.note,
         "missing_pages": [[r.first, r.last] for r in document.missing_pages],
         "summary": document.summary,
         "summary_note": document.summary_note,

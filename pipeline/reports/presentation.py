@@ -115,11 +115,11 @@ def coverage(document: DocumentResult) -> str:
 
 
 def remark(document: DocumentResult) -> str:
-    """What was sent in the place of pages that are read, where it was not they; "" for most documents."""
+    """How it was opened where that was out of the ordinary, and what was sent in the place of pages; "" for most."""
     notes = [c.reason for c in document.chunks if c.status is ChunkState.ANSWERED and c.reason]
     more = len(notes) - _REMARKS_SHOWN
     words = "; ".join(notes[:_REMARKS_SHOWN]) + (f"; and {counted(more, 'page')} more" if more > 0 else "")
-    return f"{words[:1].upper()}{words[1:]}." if words else ""
+    return " ".join(f"{part[:1].upper()}{part[1:]}." for part in (document.note, words) if part)
 
 
 def ranges(pages: Iterable[PageRange]) -> str:
