@@ -11,6 +11,7 @@ Times are seconds of one monotonic clock, which the caller reads.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from pipeline.domain import Failure
@@ -51,6 +52,15 @@ _HOLD_S = 120.0
 
 _DOUBTED_S = 60.0
 """After that the pace grows by e in this time: a limit ten times as high is found within five minutes."""
+
+_MINUTE_S = 60.0
+_PROVEN_SHARE = 0.5
+"""Of the best minute's answers, what is held to be within the limit: a server that keeps unused quota keeps no more
+than a minute's worth, so half of what came in a minute is not due to that. The pace never falls below: refusals may
+have other reasons than it, such as a quota shared with others, and would lower it again and again."""
+
+_PROVEN_FOR_S = 3600.0
+"""How long that is believed: it falls by e in this time."""
 
 _COUNTED_S = 30.0
 """Beyond the pace that was refused, what is let in is counted over so long at most: before, it was slower."""
@@ -95,6 +105,7 @@ class Gate:
         ``limit_per_minute``: of requests, as its headers say.
         """
         self._pace.told(limit_per_minute)
+        self._pace.answered(now_s)
         self._failed_in_a_row = 0
         self._slots = min(self._slots + 1, self._concurrency)
         if begun_s >= self._cut_s:
@@ -165,6 +176,8 @@ class _Pace:
         self.lets_in = True
         self._last: _Cycle | None = None
         self._grown_s = self._approach_s = 0.0
+        self._answers_s: deque[float] = deque()  # of the last minute
+        self._proven_per_s = 0.0
 
     def told(self, limit_per_minute: int | None) -> None:
         """The server names its limit."""
@@ -181,6 +194,13 @@ class _Pace:
             self._grow(now_s)
         self._let_in += 1
         self.due_s = now_s + 1 / self._per_s
+
+    def answered(self, now_s: float) -> None:
+        """A request was let in, and answered now."""
+        self._answers_s.append(now_s)
+        while self._answers_s[0] <= now_s - _MINUTE_S:
+            self._answers_s.popleft()
+        self._proven_per_s = max(self._proven_per_s, len(self._answers_s) * _PROVEN_SHARE / _MINUTE_S)
 
     def refused(self, begun_s: float) -> None:
         """A request that had begun at ``begun_s`` got a 429."""
@@ -206,6 +226,8 @@ class _Pace:
         if upper > self._limit_per_s:
             upper = self._limit_per_s
             self._per_s = _MARGIN * upper
+        self._proven_per_s *= math.exp(-length_s / _PROVEN_FOR_S)
+        self._per_s = max(self._per_s, min(self._proven_per_s, _MARGIN * self._limit_per_s))
         self._refused_per_s = upper
         self._approach_s = max(_APPROACH * length_s, 1.0)
         self._let_in, self._since_s, self._was_refused = 0, now_s, False

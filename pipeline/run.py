@@ -19,6 +19,7 @@ from pipeline.domain import (
     RULES_MODEL,
     Chunk,
     Content,
+    DocumentResult,
     DocumentStatus,
     Failure,
     Outcome,
@@ -77,7 +78,7 @@ def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, obser
             sandbox.stop()
             result = _result(job, ledger, files, run, stop)
             reports.write(result, job.report.folder, job.report.formats)
-            unfinished = [d.path for d in result.documents if d.status is not DocumentStatus.DONE]
+            unfinished = [d.path for d in result.documents if _is_unfinished(d)]
             ledger.finish_run(result.run, unfinished)
     return result
 
@@ -410,15 +411,21 @@ def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunIn
     documents, models = standing.results(run.id)
     before = ledger.unfinished_before(job.name, run.id)
     documents = tuple(
-        document
-        if document.status is DocumentStatus.DONE
-        else replace(document, unfinished_runs=before.get(document.path, 0) + came_to_its_end)
+        replace(document, unfinished_runs=before.get(document.path, 0) + came_to_its_end)
+        if _is_unfinished(document)
+        else document
         for document in documents
     )
     read_by = models or {run.model}
     run = replace(run, model=", ".join(sorted(read_by)))
     spending, expected = ledger.spending(run.id), ledger.expected(run.id)
     return RunResult(job.name, job.title, run, spending, documents, RULES_MODEL in read_by, expected)
+
+
+def _is_unfinished(document: DocumentResult) -> bool:
+    """Whether a run has tried to read a document, and could not read all of it."""
+    tried = not document.chunks or any(chunk.attempts or chunk.reason for chunk in document.chunks)
+    return tried and document.status is not DocumentStatus.DONE
 
 
 def _now() -> str:

@@ -424,3 +424,22 @@ def test_an_endpoint_that_refuses_by_rate_is_not_down() -> None:
         gate.failed(refusal(1.0), 0.0, 0.1)
 
     assert gate.slots == 32
+
+
+class _Shared:
+    """Lets in by chance, whatever the pace: a quota that others use too."""
+
+    def __init__(self, refused: float) -> None:
+        self._refused = refused
+        self._random = random.Random(3).random
+
+    def admit(self, now_s: float) -> float:
+        return 0.5 if self._random() < self._refused else 0.0
+
+
+@pytest.mark.parametrize("refused", [0.02, 0.1])
+def test_refusals_that_the_pace_does_not_cause_do_not_end_the_run_in_a_crawl(refused: float) -> None:
+    """The pace never falls below half of what a minute has proven to be possible."""
+    run = Run(Gate(8, 0), _Shared(refused), 1500, 8).send(1.0, absent)
+
+    assert run.let_in_s[-1] - run.let_in_s[0] < 3600

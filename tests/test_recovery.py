@@ -229,6 +229,17 @@ def test_a_document_that_fails_alone_night_after_night_is_named_too(workspace: W
     assert "Not fully read in 5 runs in a row or more: a.pdf (5 runs)." in out.splitlines()
 
 
+def test_a_document_that_was_not_tried_is_not_blamed(workspace: Workspace) -> None:
+    """Runs with a limit leave the others alone, however many."""
+    for name in "abc":
+        write_pdf(workspace.docs / f"{name}.pdf", [clause(ord(name))])
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url, retry=QUICK)
+        workspace.run(limit=1)
+        result = workspace.run(limit=1)
+    assert [(d.status, d.unfinished_runs) for d in result.documents] == [("done", 0), ("done", 0), ("partial", 0)]
+
+
 def test_what_a_run_expects_to_spend_is_what_the_plan_says(workspace: Workspace) -> None:
     """Chunks and summaries of the whole; and the report has it beside what was spent."""
     write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(1, 8)])
