@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from bisect import bisect_right
 from collections.abc import Callable
 
