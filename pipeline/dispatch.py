@@ -1,4 +1,4 @@
-"""Sends what is due and decides what becomes of each outcome: on record, again later, halved, or the end.
+"""Sends what is due and does what each outcome calls for: on record, again later, in parts, or the end.
 
 One thread: workers return values, and only this loop writes the ledger. Each turn of the loop is one
 transaction: what finished is settled and what begins is noted, so that a kill at any moment loses no
@@ -19,15 +19,15 @@ from pipeline import planner
 from pipeline.budget import Budget, Reservation
 from pipeline.domain import Answer, Chunk, ChunkState, Failure, FailureClass, Outcome, Payload, Split, Synthesis, Task
 from pipeline.errors import ExitCode
-from pipeline.failures import RetryPolicy, advice
+from pipeline.failures import RetryPolicy
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.outage import Outage
 from pipeline.pacing import Gate
 from pipeline.planner import PlannedChunk
 from pipeline.prices import PriceList
+from pipeline.verdicts import Again, Blameless, Failed, Judge, Parts, Stop, Try
 from pipeline.workers import Feed, Finished, Pool, Wake
 
-_REFUSED_REQUESTS_IN_A_ROW = 3
 _SPOOLED_AHEAD_BYTES = 200_000_000
 _NOTHING = Reservation()
 
@@ -77,33 +77,15 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """Why sending ended early, and the exit code for it."""
-
-    exit_code: ExitCode
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(Try):
     """A task on its way.
 
-    ``tries`` were made in this run, the first at ``since_s`` and the last at ``begun_s``; ``attempt`` is
-    the number of the last in the ledger. ``rejections`` counts how often its pages were said to be no good.
-    ``part_of`` is the chunk that it is a part of. ``reduced``: a page that was too large as it was.
-    ``payload`` is there from when it is ready until it is sent.
+    Its last try began at ``begun_s``, as ``attempt`` in the ledger. ``payload`` is there from when it is
+    ready until it is sent.
     """
 
-    task: Task
-    max_tokens: int
-    part_of: str | None = None
-    tries: int = 0
-    rejections: int = 0
-    since_s: float = 0.0
     begun_s: float = 0.0
     attempt: int = 0
-    by_schema: bool = True
-    reduced: bool = False
     payload: Payload | None = None
     reservation: Reservation = _NOTHING
 
@@ -130,8 +112,7 @@ class Dispatcher:
         self._parts = parts
         self._follow_up = follow_up
         self._observer = observer
-        self._by_schema = rules.by_schema
-        self._schema_works = False
+        self._judge = Judge(rules.retry, rules.by_schema, rules.learns_output, rules.max_tokens, rules.most_tokens)
         self._gate = Gate(rules.concurrency, rules.requests_per_minute)
         self._outage = Outage(rules.concurrency, rules.retry)
         self._budget = Budget(rules.max_usd, rules.prices, rules.model, rules.max_tokens)
@@ -144,8 +125,6 @@ class Dispatcher:
         self._left: Counter[str] = Counter()  # by content, the chunks of this run that are not answered
         self._given: set[str] = set()  # the ids of all its chunks
         self._in_flight = 0
-        self._answers = self._refused_in_a_row = 0
-        self._unexplained: set[str] = set()  # chunks with a page that is no good, which no part has shown to hold yet
         self._news: list[tuple[Task, Outcome | Split, ChunkState, float | None]] = []
         self._bug: Exception | None = None
         self.stop: Stop | None = None
@@ -237,7 +216,7 @@ class Dispatcher:
             tries=item.tries + 1,
             since_s=item.since_s or now_s,
             begun_s=now_s,
-            by_schema=self._by_schema,
+            by_schema=self._judge.by_schema,
         )
 
     def _wait_s(self) -> float | None:
@@ -292,7 +271,8 @@ class Dispatcher:
         """The chunk's state from now on, and when it is tried again in this run."""
         match outcome:
             case Answer():
-                return self._answered(item), None
+                self._judge.answered(item)
+                return ChunkState.ANSWERED, None
             case Split():
                 return self._halved(item, outcome) or ChunkState.FAILED, None
             case Failure():
@@ -301,12 +281,6 @@ class Dispatcher:
     def _stop_for_bug(self, bug: Exception | None) -> None:
         self._bug = self._bug or bug
         self._feed.stop()
-
-    def _answered(self, item: _Item) -> ChunkState:
-        self._answers += 1
-        self._schema_works = self._schema_works or item.by_schema
-        self._refused_in_a_row = 0
-        return ChunkState.ANSWERED
 
     def _give(self, chunks: Sequence[Chunk]) -> None:
         self._left.update(chunk.content for chunk in chunks)
@@ -355,88 +329,33 @@ class Dispatcher:
 
     def _failed(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
         """The chunk's state after a failure, and when it is tried again in this run."""
-        if self._is_about_output(item, failure):
-            return ChunkState.OPEN, self._ask_in_words(item, failure)
-        more = min(2 * self._rules.max_tokens, self._rules.most_tokens)
-        if failure.output_cut and item.max_tokens < more:  # once: what is cut is billed in full
-            return ChunkState.OPEN, self._at_once(replace(item, max_tokens=more))
-        if failure.kind is FailureClass.ACCOUNT:
-            reason = f"the API refuses the account: {failure.reason}; {advice(failure)}"
-            self._end(Stop(ExitCode.ACCOUNT, reason))
-            return ChunkState.OPEN, None
-        if failure.kind is FailureClass.TRANSIENT:
-            return self._failed_for_now(item, failure)
-        return self._failed_for_good(item, failure)
+        match self._judge.verdict(item, failure, time.monotonic()):
+            case Again() as again:
+                return ChunkState.OPEN, self._again_in_s(again)
+            case Parts():
+                return self._halved(item) or ChunkState.FAILED, None
+            case Blameless(stop):
+                self._end(stop)
+                return ChunkState.OPEN, None
+            case Failed(stop):
+                # What the end of the run cuts short was not tried to the end.
+                cut_short = failure.kind is FailureClass.TRANSIENT and self._feed.stopped
+                if stop:
+                    self._end(stop)
+                return ChunkState.OPEN if cut_short else ChunkState.FAILED, None
 
-    def _failed_for_now(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
-        wait_s = self._again_in_s(item, item.tries, failure)
-        # What the end of the run cuts short was not tried to the end.
-        state = ChunkState.FAILED if wait_s is None and not self._feed.stopped else ChunkState.OPEN
-        return state, wait_s
-
-    def _again_in_s(self, item: _Item, tries: int, failure: Failure) -> float | None:
-        """Put an item where it waits for its next try, and how long it will; None when there is none in this run."""
-        now_s, longest_s = time.monotonic(), self._rules.retry.max_wait_s
-        wait_s = self._rules.retry.wait_s(tries, now_s - (item.since_s or now_s), failure)
-        if wait_s is None or self._feed.stopped:
+    def _again_in_s(self, again: Again[_Item]) -> float | None:
+        """Put an item where it waits for its next try; how long it will, None when the run ends before."""
+        if again.said:
+            self._observer.said(again.said)
+        if self._feed.stopped:
             return None
-        waits = self._feed.later if wait_s <= longest_s else self._feed.put_off
-        waits(item, now_s + wait_s)
-        return wait_s
-
-    def _failed_for_good(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
-        if failure.kind is FailureClass.DOCUMENT:
-            return self._rejected(replace(item, rejections=item.rejections + 1), failure)
-        # A model may refuse more room for the answer than it has.
-        is_cut_answer = failure.kind is FailureClass.OURS and item.max_tokens > self._rules.max_tokens
-        if failure.kind is FailureClass.TOO_LARGE or is_cut_answer:
-            if _may_be_reduced(item, failure):
-                return ChunkState.OPEN, self._at_once(replace(item, reduced=True))
-            return self._halved(item) or ChunkState.FAILED, None
-        if failure.kind is FailureClass.OURS:
-            self._refused_in_a_row += 1
-            if self._answers == 0 and self._refused_in_a_row >= _REFUSED_REQUESTS_IN_A_ROW:
-                self._end(Stop(ExitCode.SETTINGS, f"the API refuses every request: {failure.reason}"))
-        return ChunkState.FAILED, None
-
-    def _rejected(self, item: _Item, failure: Failure) -> tuple[ChunkState, float | None]:
-        """The pages are said to be no good: tried again where that may be chance, else halved."""
-        if item.rejections <= failure.retries_first and not self._explains(item):
-            wait_s = self._again_in_s(item, item.rejections, failure)
-            if wait_s is not None or self._feed.stopped:
-                return ChunkState.OPEN, wait_s
-        self._unexplained.add(item.task.id)
-        return self._halved(item) or ChunkState.FAILED, None
-
-    def _explains(self, item: _Item) -> bool:
-        """Whether a part fails as its whole did.
-
-        Then it is no chance, and no more tries are needed. A second part that fails may do so by chance.
-        """
-        explains = item.part_of in self._unexplained
-        self._unexplained.discard(item.part_of or "")
-        return explains
-
-    def _at_once(self, item: _Item) -> float | None:
-        self._feed.first(item)
-        return None if self._feed.stopped else 0.0
-
-    def _is_about_output(self, item: _Item, failure: Failure) -> bool:
-        """Whether asking in words would help: the schema was refused, or seems to have been dropped silently.
-
-        Once an answer has come by schema, one that is not JSON is the model's own slip.
-        """
-        dropped = failure.kind is FailureClass.TRANSIENT
-        may_help = failure.output_refused and item.by_schema and self._rules.learns_output
-        return may_help and not (dropped and self._schema_works)
-
-    def _ask_in_words(self, item: _Item, failure: Failure) -> float | None:
-        if self._by_schema:
-            self._by_schema = False
-            self._observer.said(
-                f"the endpoint does not take output_config; asking in words from now on ({failure.reason})"
-            )
-        return self._at_once(replace(item, tries=item.tries - 1))
+        if again.wait_s is None:
+            self._feed.first(again.item)
+            return 0.0
+        waits = self._feed.later if again.wait_s <= self._rules.retry.max_wait_s else self._feed.put_off
+        waits(again.item, time.monotonic() + again.wait_s)
+        return again.wait_s
 
     def _end(self, stop: Stop) -> None:
         self.stop = self.stop or stop
@@ -450,13 +369,6 @@ def _is_answer(failure: Failure) -> bool:
     Not where it is too busy, also when it says so only after it has begun to answer.
     """
     return failure.kind is not FailureClass.TRANSIENT or (failure.exchange.status == 200 and not failure.slow_down)
-
-
-def _may_be_reduced(item: _Item, failure: Failure) -> bool:
-    """Whether a single page was sent and found too large, as it is."""
-    was_sent = failure.exchange.status is not None and failure.kind is FailureClass.TOO_LARGE
-    is_page = isinstance(item.task, Chunk) and len(item.task.pages) == 1
-    return is_page and was_sent and not failure.output_cut and not item.reduced
 
 
 def _new(task: Task) -> NewChunk:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline import __version__, endpoints, messages, pdf, reports, signals
 from pipeline.chunk_worker import ChunkWorker, Original
-from pipeline.dispatch import Dispatcher, Observer, Rules, Stop
+from pipeline.dispatch import Dispatcher, Observer, Rules
 from pipeline.domain import (
     RULES_MODEL,
     Chunk,
@@ -42,6 +42,7 @@ from pipeline.sandbox import Sandbox, SandboxError
 from pipeline.scanner import scan
 from pipeline.standing import PlannedDocument, Standing
 from pipeline.text import shortened
+from pipeline.verdicts import Stop
 
 _IDLE_AFTER_S = 1.0  # by then the first requests are out, and their answers take longer
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline import planner
-from pipeline.dispatch import Dispatcher, Rules, Stop
+from pipeline.dispatch import Dispatcher, Rules
 from pipeline.domain import (
     Answer,
     Chunk,
@@ -39,6 +39,7 @@ from pipeline.failures import RetryPolicy
 from pipeline.ledger import Ledger
 from pipeline.planner import PlannedChunk
 from pipeline.prices import PriceList
+from pipeline.verdicts import Stop
 from tests.conftest import DEADLINE_S, Quiet
 
 ANSWER = Answer({"summary": "S."}, Exchange(200, "req_1", 0.1, "m", Usage(0, 0)))
