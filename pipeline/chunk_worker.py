@@ -16,13 +16,15 @@ from pipeline.domain import (
     FailureClass,
     MediaType,
     Outcome,
+    PageRange,
     Payload,
+    Picture,
     Split,
     Synthesis,
 )
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
-from pipeline.pdf import Copied, PdfError, Source, SourceChangedError, is_changed
+from pipeline.pdf import Copied, Depicted, ImageError, PdfError, Source, SourceChangedError, is_changed
 from pipeline.sandbox import Sandbox, SandboxError
 
 
@@ -33,6 +35,7 @@ class Original:
     source: Source
     page_count: int
     encrypted: bool
+    media_type: MediaType = MediaType.PDF
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,18 @@ class ChunkWorker:
     async def prepare(self, chunk: Chunk, original: Original, reduced: bool) -> Payload | Failure | Split:
         """The file to send for a chunk: the original where it goes as it is, else the pages cut from it.
 
-        A single page that is too large is made smaller. ``reduced``: so it is when it was sent before and the
-        API took it for too large; then it is to have half of the bytes.
+        Pages of an image file become a picture each. A single page that is too large is made smaller. ``reduced``:
+        so it is when it was sent before and the API took it for too large; then it is to have half of the bytes.
         """
-        source = original.source
-        whole = len(chunk.pages) == original.page_count and not original.encrypted
+        source, target = original.source, self.spool / chunk.id
+        is_pdf = original.media_type is MediaType.PDF
+        whole = is_pdf and len(chunk.pages) == original.page_count and not original.encrypted
         # Unchanged bytes are the best bytes to send; what is too large as it lies there may shrink when cut.
         if whole and not reduced and self._request_bytes(source.size_bytes) <= self.max_request_bytes:
             return Payload(Path(source.path))
-        target = self.spool / chunk.id
         try:
+            if not is_pdf:
+                return await self._depicted(chunk, source, target, reduced)
             most_bytes = self.largest_body.most_payload_bytes(self.max_request_bytes)
             cut: Copied = await self.sandbox.call(
                 source.size_bytes, "pipeline.splitter:cut", source, chunk.pages, target, most_bytes
@@ -74,7 +79,7 @@ class ChunkWorker:
             if not reduced and cut.size_bytes <= most_bytes:
                 return payload
             return await self._reduced(chunk, source, target, cut.size_bytes, reduced)
-        except (PdfError, SandboxError) as error:
+        except (PdfError, ImageError, SandboxError) as error:
             return Failure(FailureClass.DOCUMENT, str(error))
         except SourceChangedError:
             target.unlink(missing_ok=True)
@@ -85,11 +90,36 @@ class ChunkWorker:
 
     def _in_two(self, cut: Copied, payload: Payload, most_bytes: int) -> Split:
         """The chunk in two parts, the first being what was cut already."""
-        limit = f"a request of {self.max_request_bytes / 1e6:g} MB"
         if cut.size_bytes <= most_bytes:
-            return Split(f"no more than {cut.pages.label} fit into {limit}", cut.pages.last, payload)
+            return self._no_more_than(cut.pages, payload)
         _delete(payload)  # a single page that is too large must be made smaller first
-        return Split(f"{cut.pages.label} alone is too much for {limit}", cut.pages.last)
+        return Split(f"{cut.pages.label} alone is too much for {self._limit_in_words}", cut.pages.last)
+
+    def _no_more_than(self, pages: PageRange, payload: Payload) -> Split:
+        return Split(f"no more than {pages.label} fit into {self._limit_in_words}", pages.last, payload)
+
+    @property
+    def _limit_in_words(self) -> str:
+        return f"a request of {self.max_request_bytes / 1e6:g} MB"
+
+    async def _depicted(self, chunk: Chunk, source: Source, target: Path, halved: bool) -> Payload | Failure | Split:
+        """Pages of an image file as pictures, or the file itself where it is one that the API takes."""
+        around = messages.largest_body(self.endpoint, self.prompt, len(chunk.pages))
+        room_bytes = self.max_request_bytes - around.size_bytes(0)
+        depicted: Depicted | None = await self.sandbox.call(
+            source.size_bytes, "pipeline.image_files:depict", source, chunk.pages, target, room_bytes, halved
+        )
+        if depicted is None:
+            first = PageRange(chunk.pages.first, chunk.pages.first)
+            if first != chunk.pages:
+                return Split(f"{first.label} alone is too much for {self._limit_in_words}", first.last)
+            limit = "the API" if halved else self._limit_in_words
+            return Failure(FailureClass.TOO_LARGE, f"{chunk.pages.label} cannot be made small enough for {limit}")
+        if depicted.unchanged:
+            return Payload(Path(source.path), pictures=depicted.pictures)
+        note = f"{chunk.pages.label} was too large for the API: it was sent smaller" if halved else None
+        payload = Payload(target, sum(picture.size_bytes for picture in depicted.pictures), depicted.pictures, note)
+        return payload if depicted.pages == chunk.pages else self._no_more_than(depicted.pages, payload)
 
     async def _reduced(
         self, chunk: Chunk, source: Source, target: Path, size_bytes: int, halved: bool
@@ -98,7 +128,7 @@ class ChunkWorker:
         max_bytes = self.largest_body.most_payload_bytes(self.max_request_bytes)
         if halved:
             max_bytes = min(max_bytes, size_bytes) // 2
-        for function, media_type, words in _WAYS_TO_REDUCE:
+        for function, is_picture, words in _WAYS_TO_REDUCE:
             try:
                 fits: int | None = await self.sandbox.call(
                     source.size_bytes, function, source, chunk.pages.first, target, max_bytes
@@ -106,7 +136,8 @@ class ChunkWorker:
             except (PdfError, SandboxError):
                 continue  # the other way may do
             if fits is not None:
-                return Payload(target, fits, media_type, f"{chunk.pages.label} alone was too large: {words}")
+                pictures = (Picture(MediaType.JPEG, fits),) if is_picture else ()
+                return Payload(target, fits, pictures, f"{chunk.pages.label} alone was too large: {words}")
         target.unlink(missing_ok=True)
         why = "was too large for the API" if halved else f"makes {self._in_words(size_bytes)}"
         return Failure(FailureClass.TOO_LARGE, f"{chunk.pages.label} alone {why}, and cannot be made small enough")
@@ -116,8 +147,8 @@ class ChunkWorker:
     ) -> Outcome:
         """One attempt for one chunk. Whatever goes wrong is a value; a spooled payload is deleted."""
         endpoint = replace(self.endpoint, max_tokens=max_tokens)
-        media_type = payload.media_type
-        body = messages.chunk_body(endpoint, self.prompt, chunk.pages, original.page_count, by_schema, media_type)
+        pictures = payload.pictures
+        body = messages.chunk_body(endpoint, self.prompt, chunk.pages, original.page_count, by_schema, pictures)
         try:
             if payload.spooled_bytes:
                 outcome = await self._send(body, messages.RESULT_SCHEMA, payload)
@@ -158,8 +189,8 @@ class ChunkWorker:
 
 # The first that gives a small enough file. Each runs in the sandbox by itself: one may fail where the other does not.
 _WAYS_TO_REDUCE = (
-    ("pipeline.reducer:with_smaller_images", MediaType.PDF, "its images were sent smaller"),
-    ("pipeline.reducer:as_picture", MediaType.JPEG, "it was sent as a picture"),
+    ("pipeline.reducer:with_smaller_images", False, "its images were sent smaller"),
+    ("pipeline.reducer:as_picture", True, "it was sent as a picture"),
 )
 
 

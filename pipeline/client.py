@@ -84,7 +84,7 @@ class Client:
         self._free = list(self._connections)
 
     async def post(self, path: str, body: Body, payload: Path | None = None) -> Reply:
-        """Send a body, with the file at ``payload`` in base64 in its gap, and await the whole response.
+        """Send a body, with the file at ``payload`` in base64 in its gaps, and await the whole response.
 
         Trouble on the way is part of the reply. An OSError of the payload's file is raised.
         """
@@ -181,11 +181,14 @@ async def _blocks(body: Body, payload: Path | None, payload_bytes: int) -> Async
     # Reading a block from the page cache is faster than handing it to a thread. A small body goes out as
     # one block: each costs a round through the event loop.
     with payload.open("rb") as file:
-        before, left_bytes = body.head, payload_bytes
-        while left_bytes > _BLOCK_BYTES:
-            yield before + base64.b64encode(_exactly(file, _BLOCK_BYTES))
-            before, left_bytes = b"", left_bytes - _BLOCK_BYTES
-        yield before + base64.b64encode(_exactly(file, left_bytes)) + body.tail
+        before = body.head
+        for gap_bytes, after in body.gaps(payload_bytes):
+            left_bytes = gap_bytes
+            while left_bytes > _BLOCK_BYTES:
+                yield before + base64.b64encode(_exactly(file, _BLOCK_BYTES))
+                before, left_bytes = b"", left_bytes - _BLOCK_BYTES
+            yield before + base64.b64encode(_exactly(file, left_bytes)) + after
+            before = b""
 
 
 def _exactly(file: BinaryIO, size_bytes: int) -> bytes:

@@ -99,6 +99,17 @@ class SourceFile:
     problem: str | None = None
 
 
+class MediaType(StrEnum):
+    """What a file is."""
+
+    PDF = "application/pdf"
+    JPEG = "image/jpeg"
+    PNG = "image/png"
+    GIF = "image/gif"
+    WEBP = "image/webp"
+    TIFF = "image/tiff"  # may hold many pages; the API does not take it
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What was seen on the pages of a file; empty where nobody looked.
@@ -118,7 +129,8 @@ class Content:
 
     ``pages`` is None when the bytes could not be opened; then ``problem`` says why. ``encrypted``
     files open with a known password, or an empty one, and are sent decrypted. ``note`` is what a reader of
-    the report must know of how it was opened, such as a repair.
+    the report must know of how it was opened, such as a repair. ``media_type`` is what the bytes are,
+    whatever the file's name says; PDF where nobody can tell.
     """
 
     sha256: str
@@ -128,6 +140,7 @@ class Content:
     problem: str | None = None
     note: str | None = None
     layout: Layout = Layout()
+    media_type: MediaType = MediaType.PDF
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +256,17 @@ class Split:
     payload: Payload | None = None
 
 
-class MediaType(StrEnum):
-    """What a request carries."""
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One page as an image file of so many bytes, before base64."""
 
-    PDF = "application/pdf"
-    JPEG = "image/jpeg"  # one page as a picture
+    media_type: MediaType
+    size_bytes: int
+
+    @property
+    def base64_bytes(self) -> int:
+        """Its size in a request."""
+        return (self.size_bytes + 2) // 3 * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +274,13 @@ class Payload:
     """The file that a request carries in base64; ``path`` is None for one of text alone.
 
     ``spooled_bytes``: the size of a copy of our own, deleted once it was sent; 0 for the original.
+    ``pictures`` are the images that lie in the file one after the other, one for each page; none: it is a PDF.
     ``note`` says what stands in the pages' place, where it is not they.
     """
 
     path: Path | None
     spooled_bytes: int = 0
-    media_type: MediaType = MediaType.PDF
+    pictures: tuple[Picture, ...] = ()
     note: str | None = None
 
 

@@ -59,6 +59,7 @@ _CLASS_OF_WORDING = (
     (r"model\b.{0,80}\b(not found|not exist|not available)", FailureClass.ACCOUNT),
     (r"pdf pages may be provided|too many (pdf )?pages", FailureClass.TOO_LARGE),
     (r"prompt is too long|exceeds? (the )?context (limit|window)|maximum context length", FailureClass.TOO_LARGE),
+    (r"image exceeds .{0,20}maximum|image dimensions exceed", FailureClass.TOO_LARGE),
     (r"request (body )?(is )?too large|exceeds the maximum (allowed )?size", FailureClass.TOO_LARGE),
     (r"could not process (the )?(pdf|image)|pdf specified (is|was)|password protected", FailureClass.DOCUMENT),
 )

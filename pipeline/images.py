@@ -1,19 +1,29 @@
-"""Pictures made smaller: fewer pixels, JPEG. The only module that knows Pillow."""
+"""Pictures: what their files hold, and the same upright, with fewer pixels, as PNG or JPEG.
+
+The only module that knows Pillow.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import struct
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
-from PIL import Image, ImageChops
+from PIL import ExifTags, Image, ImageChops, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from pipeline.text import shortened
 
 # A picture is hostile. Its pixels are counted before they are decoded, by the functions here and not by Pillow,
 # whose own limit is a warning first.
 Image.MAX_IMAGE_PIXELS = None
 _MOST_PIXELS = 150_000_000
+_MOST_DECODED_BYTES = 1_000_000_000  # half of what a worker process may hold; black and white takes a byte a pixel
 
 _CMYK = "CMYK"
 _MODES = {1: "L", 3: "RGB", 4: _CMYK}
@@ -28,6 +38,14 @@ _LAYOUTS = {
 }
 _PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # by components; four are red, green, blue and alpha to a PNG
 _PNG_INDEXED = 3
+
+_STRIP_ROWS = 64  # of a picture that is made smaller, after that
+_WIDE_GRAY = ("I", "F", "I;16", "I;16B", "I;16L")  # more than 8 bits
+_NEW_SUBFILE_TYPE = 254  # a tag of TIFF
+_ASIDE = 0b101  # bits of it: a smaller copy of another image, or a mask for it (TIFF 6.0, page 36)
+_UPRIGHT = (0, 1)  # values of EXIF's orientation; 5 to 8 lie on their side
+_RESOLUTIONS = (282, 283)  # TIFF's tags of the pixels to the inch, across and down
+_MOST_STRETCH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +85,24 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the head of a picture's file says."""
+    """What the head of a picture's file says.
+
+    ``is_plain``: it is shown upright, in gray or red, green and blue, with nothing transparent and no animation.
+    """
 
     media_type: str
     width_px: int
     height_px: int
+    is_plain: bool = True
+    is_animated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A picture as the bytes of a file. ``media_type`` is that of PNG or JPEG."""
+
+    data: bytes
+    media_type: str
 
 
 def facts(data: bytes) -> Facts:
@@ -80,8 +111,134 @@ def facts(data: bytes) -> Facts:
     Raises:
         ValueError: it is none of these, or broken.
     """
-    with _opened(data, ("JPEG", "PNG", "GIF", "WEBP")) as image:
-        return Facts(Image.MIME[image.format or ""], *image.size)
+    with _opened(data, ("JPEG", "PNG", "GIF", "WEBP")) as image, _foreseen():
+        # A camera's JPEG with further pictures behind the first is an "MPO" to Pillow; the others are previews.
+        media_type = "image/jpeg" if image.format == "MPO" else Image.MIME[image.format or ""]
+        is_animated = image.format != "MPO" and getattr(image, "is_animated", False)
+        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) in _UPRIGHT
+        is_plain = is_upright and image.mode != _CMYK and not is_animated and not _is_seen_through(image)
+        return Facts(media_type, *image.size, is_plain, is_animated)
+
+
+def check(data: bytes) -> None:
+    """Decode the first picture of a file.
+
+    Raises:
+        ValueError: it is broken or too large.
+    """
+    with _opened(data, _FORMATS) as image:
+        if image.format == "JPEG":
+            image.draft(None, (1, 1))  # reads it to its end all the same, in less time
+        _check_memory(image)
+        _load(image)
+
+
+def tiff_pages(data: bytes) -> tuple[int, ...]:
+    """Which of a TIFF file's images are pages, by their places from 0: those that are no preview or mask of another.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    pages: list[int] = []
+    with _opened(data, ("TIFF",)) as image, _foreseen():
+        for place in itertools.count():
+            try:
+                image.seek(place)
+            except EOFError:
+                break
+            kind = _tag(image, _NEW_SUBFILE_TYPE)
+            if not int(kind) & _ASIDE:
+                pages.append(place)
+    return tuple(pages)
+
+
+def coded(data: bytes, place: int, longest_px: int, quality: int) -> Coded:
+    """One picture of a file, upright, its pixels square and no more than so many on its longer side.
+
+    Black and white, and what has a palette, becomes a PNG if no pixel must go; all else becomes a JPEG. What is
+    transparent is white. Gray of more than 8 bits is spread over what the picture uses.
+
+    Raises:
+        ValueError: it is broken or too large.
+    """
+    with _opened(data, _FORMATS) as image, _foreseen():
+        image.seek(place)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # a TIFF is turned when it is loaded
+        stretch = _stretch(image)
+        if image.format == "JPEG":
+            image.draft(None, _fitted(image.size, longest_px))
+        _check_memory(image)
+        image.load()
+        if image.format != "TIFF":
+            ImageOps.exif_transpose(image, in_place=True)
+        is_small = max(image.size) <= longest_px and stretch == (1, 1)
+        if is_small and image.mode in ("1", "P") and not _is_seen_through(image):
+            image.save(out := io.BytesIO(), "PNG", optimize=True)
+            return Coded(out.getvalue(), "image/png")
+        plain = _plain(image, max(1, max(image.size) // longest_px))
+        across, down = reversed(stretch) if orientation > 4 else stretch
+        if (across, down) != (1, 1):
+            plain = plain.resize((round(plain.width * across), round(plain.height * down)))
+        return Coded(_jpeg(plain, longest_px, quality).data, "image/jpeg")
+
+
+def _tag(image: Image.Image, tag: int) -> float:
+    """A number among a TIFF's tags; 0 where there is none, and for pictures of other kinds."""
+    value = getattr(image, "tag_v2", {}).get(tag, 0)
+    return float(value) if isinstance(value, int | float | TiffImagePlugin.IFDRational) else 0
+
+
+def _plain(image: Image.Image, factor: int) -> Image.Image:
+    """Gray or red, green and blue, each side divided by ``factor``; strip by strip, for there may be little memory."""
+    levels = _levels(image)
+    if factor == 1:
+        return levels(image)
+    size = -(-image.width // factor), -(-image.height // factor)
+    small = Image.new(levels(image.crop((0, 0, 1, 1))).mode, size)
+    for top in range(0, image.height, _STRIP_ROWS * factor):
+        bottom = min(top + _STRIP_ROWS * factor, image.height)
+        small.paste(levels(image.crop((0, top, image.width, bottom))).reduce(factor), (0, top // factor))
+    return small
+
+
+def _levels(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What turns parts of a picture to 8 bits of gray or of red, green and blue."""
+    if image.mode in _WIDE_GRAY:
+        if image.mode not in ("I", "F"):
+            image = image.convert("I")
+        extrema: Any = image.getextrema()
+        low, high = extrema
+        scale = 255 / (high - low) if high > low else 0
+        shift = -low * scale if high > low else 255
+        return lambda part: part.convert("F").point(lambda value: value * scale + shift).convert("L")
+    if image.has_transparency_data:
+        return _on_white
+    return lambda part: part.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _is_seen_through(image: Image.Image) -> bool:
+    """Whether a pixel is not opaque; the API does not say what it puts behind it."""
+    if not image.has_transparency_data:
+        return False
+    _check_memory(image)
+    extrema: Any = image.convert("RGBA").getchannel("A").getextrema()
+    return bool(extrema[0] < 255)
+
+
+def _stretch(image: Image.Image) -> tuple[float, float]:
+    """By what the sides must grow for square pixels: a fax has twice as many to the inch across as down."""
+    across, down = (_tag(image, tag) for tag in _RESOLUTIONS)
+    if not (across > 0 and down > 0 and 1 / _MOST_STRETCH <= across / down <= _MOST_STRETCH):
+        return 1, 1
+    if abs(across / down - 1) < 0.1:
+        return 1, 1
+    return max(1, down / across), max(1, across / down)
 
 
 def recompressed(data: bytes, longest_px: int, quality: int) -> Jpeg:
@@ -154,18 +311,37 @@ def _table(entries: bytes) -> Sequence[int]:
     return [*entries[:256], *[0] * (256 - len(entries))]
 
 
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF")
+
+
 def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    try:
+    with _foreseen():
         return Image.open(io.BytesIO(data), formats=formats)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"a broken picture: {error}") from error
 
 
 def _load(image: Image.Image) -> None:
-    try:
+    with _foreseen():
         image.load()
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"a broken picture: {error}") from error
+
+
+@contextmanager
+def _foreseen() -> Iterator[None]:
+    """Whatever Pillow raises, as a ValueError with a reason of one line; its warnings are about files."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (ValueError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise ValueError("a broken picture: its beginning cannot be read") from None
+    except Exception as error:
+        raise ValueError(f"a broken picture: {shortened(str(error) or type(error).__name__, 160)}") from error
+
+
+def _check_memory(image: Image.Image) -> None:
+    per_pixel = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
+    if image.width * image.height * per_pixel > _MOST_DECODED_BYTES:
+        raise ValueError(f"{image.width} x {image.height} pixels are too many")
 
 
 def _check_pixels(width: int, height: int) -> None:

@@ -28,6 +28,7 @@ from pipeline.domain import (
     Failure,
     FailureClass,
     Layout,
+    MediaType,
     Outcome,
     PageRange,
     RunInfo,
@@ -132,6 +133,9 @@ _MIGRATIONS = (
     ALTER TABLE contents ADD COLUMN scans TEXT NOT NULL DEFAULT '[]';       -- JSON, pages
     ALTER TABLE contents ADD COLUMN bookmarks TEXT NOT NULL DEFAULT '[]';   -- JSON, pages
     ALTER TABLE chunks ADD COLUMN split_after INTEGER;  -- the last page of the first part; NULL: in the middle
+    """,
+    """
+    ALTER TABLE contents ADD COLUMN media_type TEXT NOT NULL DEFAULT 'application/pdf';
     """,
 )
 
@@ -276,22 +280,33 @@ class Ledger:
         """The contents that were opened before, and those that this ``reader`` could not open."""
         rows = self._database.execute(
             """
-            SELECT sha256, size_bytes, pages, encrypted, problem, note, text_chars, scans, bookmarks
+            SELECT sha256, size_bytes, pages, encrypted, problem, note, text_chars, scans, bookmarks, media_type
             FROM contents WHERE pages IS NOT NULL OR reader = ?
             """,
             (reader,),
         )
         return {
-            row[0]: Content(row[0], row[1], row[2], bool(row[3]), row[4], row[5], _layout(*row[6:])) for row in rows
+            row[0]: Content(row[0], row[1], row[2], bool(row[3]), row[4], row[5], _layout(*row[6:9]), MediaType(row[9]))
+            for row in rows
         }
 
     def record_contents(self, contents: Iterable[Content], reader: str) -> None:
         """What bytes turned out to be."""
         with self.transaction():
             self._database.executemany(
-                "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (c.sha256, c.size_bytes, c.pages, c.encrypted, c.problem, reader, c.note, *_columns(c.layout))
+                    (
+                        c.sha256,
+                        c.size_bytes,
+                        c.pages,
+                        c.encrypted,
+                        c.problem,
+                        reader,
+                        c.note,
+                        *_columns(c.layout),
+                        c.media_type.value,
+                    )
                     for c in contents
                 ],
             )

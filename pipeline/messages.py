@@ -11,12 +11,12 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline import __version__
-from pipeline.domain import MediaType, PageRange, Severity, Usage
+from pipeline.domain import MediaType, PageRange, Picture, Severity, Usage
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.text import shortened
 
@@ -68,15 +68,22 @@ _SYNTHESIS_INSTRUCTIONS = (
 class Body:
     """A request body around a payload: the base64 of a file stands between ``head`` and ``tail``.
 
-    A body without a document is all ``head``.
+    A body without a document is all ``head``. Where the file holds several pictures, ``between`` has the size
+    of each but the last and what stands after it; each is in base64 by itself.
     """
 
     head: bytes
     tail: bytes = b""
+    between: tuple[tuple[int, bytes], ...] = ()
+
+    def gaps(self, payload_bytes: int) -> tuple[tuple[int, bytes], ...]:
+        """How many bytes of the payload go into each gap, and what stands after it."""
+        last_bytes = payload_bytes - sum(size for size, _ in self.between)
+        return *self.between, (last_bytes, self.tail)
 
     def size_bytes(self, payload_bytes: int) -> int:
         """The size of the whole body with a payload of so many bytes before base64."""
-        return len(self.head) + (payload_bytes + 2) // 3 * 4 + len(self.tail)
+        return len(self.head) + sum((size + 2) // 3 * 4 + len(after) for size, after in self.gaps(payload_bytes))
 
     def most_payload_bytes(self, size_bytes: int) -> int:
         """The largest payload before base64 with which the whole body has at most ``size_bytes``; may be below 0."""
@@ -108,39 +115,52 @@ def _hash(*parts: object) -> str:
 
 def chunk_body(
     endpoint: Endpoint, prompt: PromptSettings, pages: PageRange, page_count: int, by_schema: bool,
-    media_type: MediaType = MediaType.PDF,
+    pictures: Sequence[Picture] = (),
 ) -> Body:  # fmt: skip
-    """The request for one chunk of a document of ``page_count`` pages.
+    """The request for one chunk of a document of ``page_count`` pages: a PDF, or a picture of each page.
 
-    The block with the pages stands before the text, as the API's documentation advises. It has no title: what
+    The blocks with the pages stand before the text, as the API's documentation advises. They have no title: what
     does not follow from the content must not change the answer.
     """
     marker = uuid.uuid4().hex  # stands for the payload, which is never in memory as a whole
-    is_pdf = media_type is MediaType.PDF
-    block = {
-        "type": "document" if is_pdf else "image",
-        "source": {"type": "base64", "media_type": media_type.value, "data": marker},
-    }
+    blocks = _picture_blocks(pictures, marker) if pictures else [_block("document", MediaType.PDF, marker)]
     text = prompt.instructions
     if len(pages) < page_count:
-        held = f"PDF holds pages {pages}" if is_pdf else f"picture shows page {pages}"
-        text += f"\n\nThe attached {held} of a document of {page_count} pages."
-    if is_pdf:
-        text += "\n\nPage numbers count within the attached PDF; its first page is 1."
-    else:
+        held = "pictures show pages" if len(pictures) > 1 else "picture shows page" if pictures else "PDF holds pages"
+        text += f"\n\nThe attached {held} {pages} of a document of {page_count} pages."
+    if len(pictures) > 1:
+        text += "\n\nPage numbers count the attached pictures, one for each page; the first is page 1."
+    elif pictures:
         text += "\n\nPage numbers count within what is attached: the page that the picture shows is page 1."
-    body = _request(endpoint, prompt.system, [block], text, RESULT_SCHEMA, by_schema)
-    head, tail = body.split(marker.encode())
-    return Body(head, tail)
+    else:
+        text += "\n\nPage numbers count within the attached PDF; its first page is 1."
+    body = _request(endpoint, prompt.system, blocks, text, RESULT_SCHEMA, by_schema)
+    head, *between, tail = body.split(marker.encode())
+    sizes = [picture.size_bytes for picture in pictures]
+    return Body(head, tail, tuple(zip(sizes, between, strict=False)))
 
 
-def largest_body(endpoint: Endpoint, prompt: PromptSettings) -> Body:
-    """The longest body that any chunk can have around its file."""
+def _block(kind: str, media_type: MediaType, data: str) -> dict[str, Any]:
+    return {"type": kind, "source": {"type": "base64", "media_type": media_type.value, "data": data}}
+
+
+def _picture_blocks(pictures: Sequence[Picture], data: str) -> list[dict[str, Any]]:
+    """An image block for each picture; of several each is named before it, as the API's documentation advises."""
+    images = [_block("image", picture.media_type, data) for picture in pictures]
+    if len(images) == 1:
+        return images
+    names = [{"type": "text", "text": f"Page {page}:"} for page in range(1, len(images) + 1)]
+    return [block for pair in zip(names, images, strict=True) for block in pair]
+
+
+def largest_body(endpoint: Endpoint, prompt: PromptSettings, pictures: int = 1) -> Body:
+    """The longest body that any chunk can have around a PDF or so many pictures."""
     endpoint = replace(endpoint, max_tokens=endpoint.most_tokens)
     pages, page_count = PageRange(_MANY_PAGES - 1, _MANY_PAGES), _MANY_PAGES + 1
+    depicted = [()] + [(Picture(media_type, 0),) * pictures for media_type in MediaType]
     bodies = [
-        chunk_body(endpoint, prompt, pages, page_count, by_schema, media_type)
-        for by_schema, media_type in itertools.product((True, False), MediaType)
+        chunk_body(endpoint, prompt, pages, page_count, by_schema, around)
+        for by_schema, around in itertools.product((True, False), depicted)
     ]
     return max(bodies, key=lambda body: body.size_bytes(0))
 

@@ -40,6 +40,8 @@ _BLOCK_FIELDS = {
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _MOST_IMAGE_BYTES = 5 * 1024 * 1024  # in base64
 _MOST_IMAGE_PX = 8000  # on each side
+_MANY_IMAGES = 20  # in a request; of more, each may have less
+_MOST_IMAGE_PX_OF_MANY = 2000
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _REFUSED_SCHEMA_KEYS = frozenset({
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
@@ -236,12 +238,14 @@ def _read_messages(messages: object, read_pdf: bool) -> _Question:
     texts: list[str] = []
     pages: list[str] = []
     has_document = False
-    for place, block in _blocks(messages):
+    blocks = list(_blocks(messages))
+    many_images = sum(block["type"] == "image" for _, block in blocks) > _MANY_IMAGES
+    for place, block in blocks:
         if block["type"] == "text":
             texts.append(_text_of(block, place))
         else:
             has_document = True
-            pages += _pages_of(block, place, read_pdf)
+            pages += _pages_of(block, place, read_pdf, many_images)
             if len(pages) > MAX_PAGES:
                 where = f"{place}.pdf.source.base64.data"
                 raise _RefusalError(f"{where}: A maximum of {MAX_PAGES} PDF pages may be provided.")
@@ -284,7 +288,7 @@ def _text_of(block: Mapping[str, Any], place: str) -> str:
     return text
 
 
-def _pages_of(block: Mapping[str, Any], place: str, read_pdf: bool) -> tuple[str, ...]:
+def _pages_of(block: Mapping[str, Any], place: str, read_pdf: bool, many_images: bool) -> tuple[str, ...]:
     """The text of the block's pages; an image is one page without text."""
     source = block.get("source")
     is_image = block["type"] == "image"
@@ -300,7 +304,7 @@ def _pages_of(block: Mapping[str, Any], place: str, read_pdf: bool) -> tuple[str
     except ValueError:
         raise _RefusalError(f"{where}.data: Invalid base64 data") from None
     if is_image:
-        _check_image(source, data, where)
+        _check_image(source, data, where, many_images)
         return ("",)
     try:
         return page_texts(data)
@@ -309,7 +313,7 @@ def _pages_of(block: Mapping[str, Any], place: str, read_pdf: bool) -> tuple[str
         raise _RefusalError(f"{where}.data: The PDF specified {problem}.") from None
 
 
-def _check_image(source: Mapping[str, Any], data: bytes, where: str) -> None:
+def _check_image(source: Mapping[str, Any], data: bytes, where: str, many_images: bool) -> None:
     if len(source["data"]) > _MOST_IMAGE_BYTES:
         size = f"{len(source['data'])} bytes > {_MOST_IMAGE_BYTES} bytes"
         raise _RefusalError(f"{where}: image exceeds 5 MB maximum: {size}")
@@ -322,9 +326,10 @@ def _check_image(source: Mapping[str, Any], data: bytes, where: str) -> None:
             f"{where}: The image was specified using the {source['media_type']} media type, "
             f"but the image appears to be a {image.media_type} image"
         )
-    if max(image.width_px, image.height_px) > _MOST_IMAGE_PX:
-        limit = f"{_MOST_IMAGE_PX} pixels"
-        raise _RefusalError(f"{where}.data: At least one of the image dimensions exceed max allowed size: {limit}")
+    most_px, which = (_MOST_IMAGE_PX_OF_MANY, " for many-image requests") if many_images else (_MOST_IMAGE_PX, "")
+    if max(image.width_px, image.height_px) > most_px:
+        limit = f"max allowed size{which}: {most_px} pixels"
+        raise _RefusalError(f"{where}.data: At least one of the image dimensions exceed {limit}")
 
 
 # --- what is answered --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the whole program knows of PDFs. Parsing them is the splitter's work, in the sandbox alone.
+"""What the whole program knows of PDFs and image files. Parsing them is work for the sandbox alone.
 
 The main process never loads the library that parses: a hostile file has nothing to work on there.
 """
@@ -9,9 +9,9 @@ import os
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pipeline.domain import Layout, PageRange
+from pipeline.domain import Layout, MediaType, PageRange, Picture
 
-READER = f"pypdf {version('pypdf')}"
+READER = f"pypdf {version('pypdf')}, pillow {version('pillow')}"
 """What decides whether a file can be opened: another version may open what this one could not."""
 
 
@@ -31,6 +31,10 @@ class PdfError(Exception):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class ImageError(Exception):
+    """The bytes cannot be used as an image; the message is a reason for the user."""
 
 
 class SourceChangedError(Exception):
@@ -64,6 +68,7 @@ class Inspection:
     problem: str | None = None
     note: str | None = None
     layout: Layout = _NOTHING_SEEN
+    media_type: MediaType = MediaType.PDF
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +77,15 @@ class Copied:
 
     pages: PageRange
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depicted:
+    """What of a range of pages goes out as pictures: the range that fits, a picture for each of its pages.
+
+    ``unchanged``: the source file itself is the picture, and nothing was written.
+    """
+
+    pages: PageRange
+    pictures: tuple[Picture, ...]
+    unchanged: bool = False

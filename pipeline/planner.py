@@ -12,6 +12,7 @@ from pipeline.domain import (
     ChunkState,
     Content,
     FailureClass,
+    MediaType,
     PageRange,
     Synthesis,
     Task,
@@ -120,9 +121,11 @@ def chunks_of(
     """
     if content.pages is None:
         return ()
-    layout = content.layout
+    layout, size_bytes = content.layout, content.size_bytes
     tokens = [model.page_tokens(chars) for chars in layout.text_chars] or [_INPUT_TOKENS_PER_PAGE] * content.pages
-    ranges = page_ranges(content.pages, limits, content.size_bytes, tokens, layout.bookmarks)
+    if content.media_type is not MediaType.PDF:  # its pages are sent as pictures, whose bytes nobody knows yet
+        tokens, size_bytes = [model.image_tokens] * content.pages, 0
+    ranges = page_ranges(content.pages, limits, size_bytes, tokens, layout.bookmarks)
     chunks = [_chunk(content.sha256, r, fingerprint, sum(tokens[r.first - 1 : r.last])) for r in ranges]
     return planned(chunks, fingerprint, known)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from pipeline import images, pdf_images, pdfium, splitter
+from pipeline import image_files, images, pdf_images, pdfium, splitter
 from pipeline.domain import PageRange
 from pipeline.images import Layout
 from pipeline.pdf import Source
@@ -21,10 +21,6 @@ _LONGEST_DRAWING_PX = 4000  # the API takes 8000 and makes its own of it, far be
 _POINTS_PER_INCH = 72
 _DEFAULT_LENGTH_IN = 11.0  # of a page that does not say how large it is
 _MOST_LENGTH_IN = 1000.0
-
-# The API counts the base64 of an image and says "image exceeds 5 MB maximum": 5,242,880 bytes (the error as users
-# quote it, https://github.com/anthropics/claude-code/issues/19631).
-_MOST_DRAWING_BYTES = 5 * 1024 * 1024 // 4 * 3
 
 
 def with_smaller_images(source: Source, page: int, target: Path, max_bytes: int) -> int | None:
@@ -67,7 +63,7 @@ def as_picture(source: Source, page: int, target: Path, max_bytes: int) -> int |
     longest_px = max(drawing.width_px, drawing.height_px)
     for dpi, quality in _DRAWING_STEPS:
         jpeg = images.compressed(drawing.samples, layout, longest_px * dpi // _DRAWING_STEPS[0][0], quality)
-        if len(jpeg.data) <= min(max_bytes, _MOST_DRAWING_BYTES):
+        if len(jpeg.data) <= min(max_bytes, image_files.MOST_IMAGE_BYTES):
             return target.write_bytes(jpeg.data)
     return None
 

@@ -193,11 +193,13 @@ async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content |
         return Content(sha256, source.size_bytes, None, problem=str(error))
     except (pdf.SourceChangedError, OSError):
         return None
-    return Content(sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem, seen.note, seen.layout)
+    return Content(
+        sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem, seen.note, seen.layout, seen.media_type
+    )
 
 
 async def _seen(source: Source, sandbox: Sandbox) -> Inspection:
-    inspect = "pipeline.splitter:inspect"
+    inspect = "pipeline.inspector:inspect"
     seen: Inspection
     try:
         seen = await sandbox.call(source.size_bytes, inspect, source)
@@ -281,7 +283,7 @@ class _Sender:
         content = self.contents[chunk.content]
         places = self.sources[chunk.content]
         source = next((place for place in places if not pdf.is_changed(place)), places[0])
-        return Original(source, content.pages or 0, content.encrypted)
+        return Original(source, content.pages or 0, content.encrypted, content.media_type)
 
 
 def _rules(job: Job, run: str) -> Rules:

@@ -1,4 +1,4 @@
-"""Worker processes for everything that opens a PDF; the only module that knows pebble.
+"""Worker processes for everything that opens a document; the only module that knows pebble.
 
 A file that crashes, hangs or eats memory ends its own call with a reason, and a fresh process takes
 over. The processes are reused, so that an ordinary file pays for one message each way.
@@ -82,12 +82,12 @@ class Sandbox:
                     raise SandboxError(f"reading it took more than {timeout_s:.0f} s") from None
                 if error.exitcode == -signal.SIGTERM:  # somebody ended it from outside; the file is not to blame
                     break
-                raise SandboxError(f"reading it crashed the PDF reader (exit code {error.exitcode})") from None
+                raise SandboxError(f"reading it crashed the reader (exit code {error.exitcode})") from None
             except MemoryError:
                 raise SandboxError(f"reading it needed more than {_MEMORY_BYTES / 1e9:.0f} GB of memory") from None
             except RecursionError as error:
                 raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
-        raise InterruptedError(errno.EINTR, "the PDF reader was ended from outside")
+        raise InterruptedError(errno.EINTR, "the reader was ended from outside")
 
     def _replace(self, broken: ProcessPool) -> None:
         """A new pool for one that has lost its processes, unless it was stopped or has been replaced."""
@@ -118,13 +118,13 @@ class Sandbox:
 
 
 def _context() -> BaseContext:
-    """Workers are forked from a small server process that has the PDF reader loaded already.
+    """Workers are forked from a small server process that has the readers loaded already.
 
     Forking this process itself, with its threads and event loop, might hang; starting each worker from
     nothing takes 0.2 s of processor time, also each time one must be replaced.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.splitter"])
+    context.set_forkserver_preload(["pipeline.inspector"])
     return context
 
 

@@ -414,7 +414,7 @@ def test_where_images_cannot_be_made_smaller_in_time_the_page_is_a_picture(works
     with Failing(1) as failing, running(Endpoint()) as base_url:
         payload = Bench(workspace, failing, base_url).prepare(chunk(1, 1), original_of(path, 1), reduced=True)
     assert isinstance(payload, Payload)
-    assert payload.media_type is MediaType.JPEG
+    assert [picture.media_type for picture in payload.pictures] == [MediaType.JPEG]
     assert payload.note == "page 1 alone was too large: it was sent as a picture"
 
 

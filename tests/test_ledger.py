@@ -23,6 +23,7 @@ from pipeline.domain import (
     Exchange,
     Failure,
     FailureClass,
+    MediaType,
     Outcome,
     PageRange,
     RunInfo,
@@ -123,7 +124,8 @@ def test_a_scan_replaces_the_one_before(ledger: Ledger) -> None:
 
 def test_what_one_reader_could_not_open_another_looks_at_again(ledger: Ledger) -> None:
     """Pages once counted stay known; a problem is known only for the version that had it."""
-    good, bad = Content("aa", 10, 3, encrypted=True), Content("bb", 10, None, problem="not a PDF")
+    good = Content("aa", 10, 3, encrypted=True, media_type=MediaType.TIFF)
+    bad = Content("bb", 10, None, problem="not a PDF")
     for content in (good, bad):
         ledger.record_contents([content], "pypdf 1")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import __version__
-from pipeline.domain import MediaType, PageRange, Usage
+from pipeline.domain import MediaType, PageRange, Picture, Usage
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.messages import (
     RESULT_SCHEMA,
@@ -26,6 +26,7 @@ from pipeline.messages import (
     chunk_id,
     greeting_body,
     headers,
+    largest_body,
     read_error,
     read_response,
     request_fingerprint,
@@ -135,7 +136,7 @@ def test_a_part_says_which_pages_it_holds(page_count: int, named: bool) -> None:
 
 def test_a_page_as_a_picture_is_an_image_block_that_says_which_page_it_is() -> None:
     """It counts as page 1, as the first page of a PDF would."""
-    body = chunk_body(ENDPOINT, PROMPT, PageRange(7, 7), 10, True, MediaType.JPEG)
+    body = chunk_body(ENDPOINT, PROMPT, PageRange(7, 7), 10, True, [Picture(MediaType.JPEG, 9)])
     request = request_of(body, b"a picture")
     image, _ = request["messages"][0]["content"]
 
@@ -143,6 +144,21 @@ def test_a_page_as_a_picture_is_an_image_block_that_says_which_page_it_is() -> N
     assert image["source"] == {"type": "base64", "media_type": "image/jpeg", "data": "YSBwaWN0dXJl"}
     assert "The attached picture shows page 7 of a document of 10 pages." in text_of(request)
     assert "the page that the picture shows is page 1" in text_of(request)
+
+
+def test_several_pictures_stand_in_order_each_after_its_name() -> None:
+    """One payload holds them one after the other; each is in base64 by itself, and the size is foretold."""
+    pictures = [Picture(MediaType.PNG, 1), Picture(MediaType.JPEG, 5), Picture(MediaType.PNG, 3)]
+    body = chunk_body(ENDPOINT, PROMPT, PageRange(4, 6), 10, True, pictures)
+    whole = b"".join((body.head, *(part for size, after in body.gaps(9) for part in (b"?" * size, after))))
+    *blocks, _ = json.loads(whole)["messages"][0]["content"]
+
+    assert body.size_bytes(9) == len(whole) - 9 + 4 + 8 + 4
+    assert [block.get("text") or block["source"]["media_type"] for block in blocks] == [
+        "Page 1:", "image/png", "Page 2:", "image/jpeg", "Page 3:", "image/png",
+    ]  # fmt: skip
+    assert [block["source"]["data"] for block in blocks[1::2]] == ["?", "?????", "???"]
+    assert largest_body(ENDPOINT, PROMPT, 3).size_bytes(0) > body.size_bytes(9) - 4 - 8 - 4
 
 
 @pytest.mark.parametrize("limit", range(5000, 5009))

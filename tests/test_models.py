@@ -30,6 +30,11 @@ def test_a_name_tells_the_room_and_the_price_of_a_page(name: str, prompt_tokens:
     assert model.page_tokens(0) == page_image_tokens
 
 
+def test_an_image_may_come_to_more_than_the_picture_of_a_page() -> None:
+    """Since 4.7 to three times as much as before."""
+    assert [facts(name).image_tokens for name in ("claude-sonnet-4-6", "claude-haiku-5-5")] == [1_568, 4_784]
+
+
 def test_the_tokenizer_since_4_7_makes_more_of_the_same_text() -> None:
     """By about 30 %."""
     old, new = (facts(name).page_tokens(100_000) - facts(name).page_image_tokens for name in ("claude-4-6", "claude-5"))

@@ -166,6 +166,15 @@ def test_an_image_that_the_api_refuses_is_refused(block: dict[str, Any], words: 
     assert words in read_error(reply.body).message
 
 
+@pytest.mark.parametrize(("count", "status"), [(20, 200), (21, 400)])
+def test_of_many_images_each_may_have_fewer_pixels(count: int, status: int) -> None:
+    """From the 21st on no more than 2000 on a side, in the API's words."""
+    reply = post(request(*[image(png(8, 2001))] * count, "What is it?"))
+
+    assert reply.status == status
+    assert status == 200 or "for many-image requests: 2000 pixels" in read_error(reply.body).message
+
+
 def test_without_reading_every_document_gets_the_same_empty_result() -> None:
     """For load tests: the data need not even be a PDF, and the answer still has every field."""
     asked = request(document(b"no pdf"), "List risks.", output_config=by_schema(RESULT_SCHEMA))

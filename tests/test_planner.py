@@ -10,7 +10,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.domain import Chunk, ChunkRecord, ChunkState, Content, FailureClass, Layout, PageRange, Synthesis, Task
+from pipeline.domain import (
+    Chunk,
+    ChunkRecord,
+    ChunkState,
+    Content,
+    FailureClass,
+    Layout,
+    MediaType,
+    PageRange,
+    Synthesis,
+    Task,
+)
 from pipeline.messages import chunk_id
 from pipeline.models import facts
 from pipeline.planner import (
@@ -285,3 +296,11 @@ def test_what_is_expected_of_a_page_follows_from_its_text() -> None:
         assert planned.chunk.input_tokens == sum(tokens)
     (blind,) = chunks_of(Content("c0ffee", 100, 2), Limits(20, 0, HUGE), "fp", OLD, {})
     assert blind.chunk.input_tokens == 7000
+
+
+def test_pages_of_an_image_file_are_expected_as_images() -> None:
+    """Whatever its bytes: they are not those of the pictures that go out."""
+    content = Content("c0ffee", 10**9, 40, media_type=MediaType.TIFF)
+    planned = chunks_of(content, Limits(20, 0, 1000), "fp", facts("claude-sonnet-5-5"), {})
+
+    assert [(len(p.chunk.pages), p.chunk.input_tokens) for p in planned] == [(20, 20 * 4784)] * 2
