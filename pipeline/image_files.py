@@ -166,5 +166,5 @@ def _kind(data: bytes) -> MediaType:
 def _foreseen() -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except images.PictureError as error:
         raise ImageError(str(error)) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import struct
 import warnings
 import zlib
@@ -46,6 +47,10 @@ _ASIDE = 0b101  # bits of it: a smaller copy of another image, or a mask for it 
 _UPRIGHT = (0, 1)  # values of EXIF's orientation; 5 to 8 lie on their side
 _RESOLUTIONS = (282, 283)  # TIFF's tags of the pixels to the inch, across and down
 _MOST_STRETCH = 4
+
+
+class PictureError(ValueError):
+    """Bytes that are no picture, or none that can be read; the message is a reason of one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ def facts(data: bytes) -> Facts:
     """Type and size of a JPEG, PNG, GIF or WebP file.
 
     Raises:
-        ValueError: it is none of these, or broken.
+        PictureError: it is none of these, or broken.
     """
     with _opened(data, ("JPEG", "PNG", "GIF", "WEBP")) as image, _foreseen():
         # A camera's JPEG with further pictures behind the first is an "MPO" to Pillow; the others are previews.
@@ -124,7 +129,7 @@ def check(data: bytes) -> None:
     """Decode the first picture of a file.
 
     Raises:
-        ValueError: it is broken or too large.
+        PictureError: it is broken or too large.
     """
     with _opened(data, _FORMATS) as image:
         if image.format == "JPEG":
@@ -137,7 +142,7 @@ def tiff_pages(data: bytes) -> tuple[int, ...]:
     """Which of a TIFF file's images are pages, by their places from 0: those that are no preview or mask of another.
 
     Raises:
-        ValueError: the file is broken.
+        PictureError: the file is broken.
     """
     pages: list[int] = []
     with _opened(data, ("TIFF",)) as image, _foreseen():
@@ -159,7 +164,7 @@ def coded(data: bytes, place: int, longest_px: int, quality: int) -> Coded:
     transparent is white. Gray of more than 8 bits is spread over what the picture uses.
 
     Raises:
-        ValueError: it is broken or too large.
+        PictureError: it is broken or too large.
     """
     with _opened(data, _FORMATS) as image, _foreseen():
         image.seek(place)
@@ -168,7 +173,7 @@ def coded(data: bytes, place: int, longest_px: int, quality: int) -> Coded:
         if image.format == "JPEG":
             image.draft(None, _fitted(image.size, longest_px))
         _check_memory(image)
-        image.load()
+        _load(image)
         if image.format != "TIFF":
             ImageOps.exif_transpose(image, in_place=True)
         is_small = max(image.size) <= longest_px and stretch == (1, 1)
@@ -245,7 +250,7 @@ def recompressed(data: bytes, longest_px: int, quality: int) -> Jpeg:
     """A JPEG or JPEG 2000 file with at most so many pixels on its longer side.
 
     Raises:
-        ValueError: broken, too large, or of a kind that a JPEG cannot hold.
+        PictureError: broken, too large, or of a kind that a JPEG cannot hold.
     """
     with _opened(data, ("JPEG", "JPEG2000")) as image:
         _check_pixels(*image.size)
@@ -259,14 +264,14 @@ def compressed(samples: bytes, layout: Layout, longest_px: int, quality: int) ->
     """Samples as a JPEG file with at most so many pixels on its longer side.
 
     Raises:
-        ValueError: too few samples, too many pixels, or a layout that is not known.
+        PictureError: too few samples, too many pixels, or a layout that is not known.
     """
     _check_pixels(layout.width_px, layout.height_px)
     if layout.bits == 16:  # the upper half of each sample will do
         samples, layout = samples[::2], replace(layout, bits=8)
     mode, raw = _LAYOUTS.get((layout.samples, layout.bits), ("", ""))
     if not mode:
-        raise ValueError(f"{layout.samples} components of {layout.bits} bits")
+        raise PictureError(f"{layout.samples} components of {layout.bits} bits")
     if layout.palette is not None:
         mode, raw = "P", "P" if layout.bits == 8 else f"P;{layout.bits}"
     size, all_bytes = (layout.width_px, layout.height_px), layout.row_bytes * layout.height_px
@@ -279,7 +284,7 @@ def compressed_png_rows(rows: bytes, layout: Layout, longest_px: int, quality: i
     _check_pixels(layout.width_px, layout.height_px)
     colour = _PNG_COLOURS.get(layout.samples) if layout.palette is None else _PNG_INDEXED
     if colour is None:
-        raise ValueError(f"{layout.samples} components")
+        raise PictureError(f"{layout.samples} components")
     header = struct.pack(">IIBBBBB", layout.width_px, layout.height_px, layout.bits, colour, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
     if colour == _PNG_INDEXED:  # an index has a colour to a PNG; which one does not matter here
@@ -320,33 +325,46 @@ def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 
 
 def _load(image: Image.Image) -> None:
-    with _foreseen():
+    with _foreseen(), _without_stderr():
         image.load()
 
 
 @contextmanager
+def _without_stderr() -> Iterator[None]:
+    """What libtiff has to say of each row that it does not understand goes nowhere."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+@contextmanager
 def _foreseen() -> Iterator[None]:
-    """Whatever Pillow raises, as a ValueError with a reason of one line; its warnings are about files."""
+    """Whatever Pillow raises, as a PictureError; its warnings are about files."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
-    except (ValueError, MemoryError):
+    except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ValueError("a broken picture: its beginning cannot be read") from None
+        raise PictureError("a broken picture: its beginning cannot be read") from None
     except Exception as error:
-        raise ValueError(f"a broken picture: {shortened(str(error) or type(error).__name__, 160)}") from error
+        raise PictureError(f"a broken picture: {shortened(str(error) or type(error).__name__, 160)}") from error
 
 
 def _check_memory(image: Image.Image) -> None:
     per_pixel = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
     if image.width * image.height * per_pixel > _MOST_DECODED_BYTES:
-        raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        raise PictureError(f"{image.width} x {image.height} pixels are too many")
 
 
 def _check_pixels(width: int, height: int) -> None:
     if not 0 < width * height <= _MOST_PIXELS:
-        raise ValueError(f"{width} x {height} pixels")
+        raise PictureError(f"{width} x {height} pixels")
 
 
 def _fitted(size: tuple[int, int], longest_px: int) -> tuple[int, int]:
@@ -358,7 +376,7 @@ def _jpeg(image: Image.Image, longest_px: int, quality: int) -> Jpeg:
     if image.mode == "1":
         image = image.convert("L")
     if image.mode not in _MODES.values():
-        raise ValueError(f"pixels of the kind {image.mode}")
+        raise PictureError(f"pixels of the kind {image.mode}")
     size = _fitted(image.size, longest_px)
     if size != image.size:
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)

@@ -319,7 +319,7 @@ def _check_image(source: Mapping[str, Any], data: bytes, where: str, many_images
         raise _RefusalError(f"{where}: image exceeds 5 MB maximum: {size}")
     try:
         image = images.facts(data)
-    except ValueError:
+    except images.PictureError:
         raise _RefusalError(f"{where}.data: Could not process image") from None
     if image.media_type != source["media_type"]:
         raise _RefusalError(

@@ -445,6 +445,17 @@ def test_what_cannot_be_read_is_named(workspace: Workspace) -> None:
     assert len(endpoint.seen) == 1
 
 
+def test_rows_of_a_fax_that_are_damaged_stay_damaged_and_no_library_writes_about_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As every viewer shows them; the mail of a nightly run has no line for each row."""
+    data = bytearray(file_of(page(2, "1"), "TIFF", compression="group3"))
+    [strip] = opened_tags(data)
+    data[strip + 40 : strip + 60] = bytes(20)
+    assert depicted(tmp_path, bytes(data))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_large_scan_in_black_and_white_is_no_bomb(tmp_path: Path) -> None:
     """10,000 x 15,000 pixels become a page in the time that a few pages take."""
     data = file_of(Image.new("1", (10_000, 15_000), 1), "TIFF", compression="group4")
