@@ -161,6 +161,8 @@ class _Copy:
             raise PdfError(f"page {number} cannot be cut: {shortened(reason, 160)}") from error
 
     def _page_entries(self, page: DictionaryObject) -> bytes:
+        if "/Contents" not in page and self._reader.is_cut_short(page):
+            raise PdfError("its dictionary is broken")
         contents = list(_contents(page))
         streams = [stream for _, stream in contents]
         entries = [self._entry(key, page.raw_get(key)) for key in _PAGE_KEYS if key in page]

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from pypdf import PdfReader, apply_configuration
@@ -144,6 +145,7 @@ class Reader(PdfReader):
         self.file = file
         self._places: dict[Key, int] | None = None
         self._broken: dict[Key, Exception] = {}
+        self._cut_short: set[Key] = set()
         self._held_streams: list[Key] = []
         self._held_bytes = 0
         self._opened = False
@@ -167,8 +169,9 @@ class Reader(PdfReader):
             raise self._broken[key].with_traceback(None)
         if not self._is_found(key):
             return None
+        around, _listener.left_out = _listener.left_out, _LeftOut()  # reading a stream looks its length up
         try:
-            return self._noted(key, super().get_object(indirect_reference))
+            return self._noted(key, super().get_object(indirect_reference), _listener.left_out)
         except (MemoryError, FileNotDecryptedError):
             raise
         except Exception as error:  # noqa: BLE001 - what pypdf raises for a broken object is not known beforehand
@@ -177,9 +180,17 @@ class Reader(PdfReader):
             # An offset before the file is the object's fault; a disk that fails is noted by the file itself.
             self._note_broken(key, PdfReadError(str(error)) if isinstance(error, OSError) else error)
             raise self._broken[key] from None
+        finally:
+            _listener.left_out = around
 
-    def _noted(self, key: Key, target: PdfObject | None) -> PdfObject | None:
-        """Note what a new object needs in memory."""
+    def _noted(self, key: Key, target: PdfObject | None, left_out: _LeftOut) -> PdfObject | None:
+        """Note what a new object needs in memory, and that it was not read to its end."""
+        if left_out.too_deep:  # how deep is too deep depends on the stack, so what is left means nothing
+            for other in self._read_with(key):
+                self.resolved_objects.pop(other, None)
+            raise PdfReadError("nested too deep")
+        if left_out.anything:
+            self._cut_short.update(self._read_with(key))
         if isinstance(target, StreamObject):
             self._held_streams.append(key)
             if target.get("/Type") == "/ObjStm":
@@ -189,13 +200,17 @@ class Reader(PdfReader):
         return target
 
     def _note_broken(self, key: Key, error: Exception) -> None:
-        self._broken[key] = error
+        # What comes later in an object stream is out of reach too; it is not decoded again for each.
+        for other in self._read_with(key):
+            if other == key or other not in self.resolved_objects:
+                self._broken[other] = error
+
+    def _read_with(self, key: Key) -> Iterator[Key]:
+        """The object, and those that are read when it is: all of its object stream."""
+        yield key
         if key[0] == 0 and key[1] in self.xref_objStm:
-            # What comes later in the object stream is out of reach too; it is not decoded again for each.
             stream = self.xref_objStm[key[1]][0]
-            for number, (other, _) in self.xref_objStm.items():
-                if other == stream and (0, number) not in self.resolved_objects:
-                    self._broken[0, number] = error
+            yield from ((0, number) for number, (other, _) in self.xref_objStm.items() if other == stream)
 
     def _is_found(self, key: Key) -> bool:
         """Whether the object is where the table says; if it is elsewhere, the table is put right."""
@@ -220,29 +235,49 @@ class Reader(PdfReader):
         return (int(header[2]), int(header[1])) if header else None
 
     def _fill_gaps_in_the_page_tree(self) -> None:
-        """Have a page without content stand where a page object is broken or missing.
+        """Have a page without content stand where a page object is broken, missing or something else.
 
-        Without it pypdf passes over a missing one, and all pages behind it would be counted wrongly. Only if as many
+        Without it pypdf passes over such an object, and all pages behind it would be counted wrongly. Only if as many
         pages are there as the tree says, the missing ones were removed.
         """
         root = found(self.root_object.get("/Pages"))
-        waiting, seen, pages, gaps = [root], {id(root)}, 0, []
+        _kind(root)
+        waiting, seen, pages = [root], {id(root)}, 0
+        gaps: list[tuple[ArrayObject, int]] = []
         while waiting:
-            for kid in _kids(waiting.pop()):
+            kids = _kids(waiting.pop())
+            for place, kid in enumerate(kids):
                 target = found(kid)
-                if isinstance(target, DictionaryObject) and "/Kids" not in target:
+                kind = _kind(target)
+                if kind is None:
+                    gaps.append((kids, place))
+                elif kind == "/Page":
                     pages += 1
-                elif isinstance(target, DictionaryObject) and id(target) not in seen:
+                elif id(target) not in seen:
                     seen.add(id(target))
                     waiting.append(target)
-                elif target is None and isinstance(kid, IndirectObject):
-                    gaps.append((kid.generation, kid.idnum))
         declared = found(root.get("/Count")) if isinstance(root, DictionaryObject) else None
-        for key in gaps:
-            if key in self._broken or (isinstance(declared, int) and declared > pages):
-                nothing = IndirectObject(0, 65535, self)  # a number that no object has
-                page = {NameObject("/Type"): NameObject("/Page"), NameObject("/Contents"): nothing}
-                self.resolved_objects[key] = DictionaryObject(page)
+        are_missed = isinstance(declared, int) and declared > pages
+        for kids, place in gaps:
+            kid = kids[place]
+            if are_missed or (isinstance(kid, IndirectObject) and (kid.generation, kid.idnum) in self._broken):
+                kids[place] = self._no_page()
+
+    def _no_page(self) -> IndirectObject:
+        """A page whose content is missing."""
+        page, content = (IndirectObject(0, generation, self) for generation in (65534, 65535))  # no object's numbers
+        self.resolved_objects[page.generation, 0] = DictionaryObject(
+            {
+                NameObject("/Type"): NameObject("/Page"),
+                NameObject("/Contents"): content,
+            }
+        )
+        return page
+
+    def is_cut_short(self, target: PdfObject) -> bool:
+        """Whether parts of an object that was looked up could not be read and were left out."""
+        reference = target.indirect_reference
+        return reference is not None and (reference.generation, reference.idnum) in self._cut_short
 
     def drop(self, stream: IndirectObject) -> None:
         """Forget a stream, which may be large; the next look-up reads it again."""
@@ -263,10 +298,57 @@ class Reader(PdfReader):
         self.trim()
 
 
-def _kids(node: object) -> list[object]:
+def _kids(node: object) -> ArrayObject:
     kids = found(node.get("/Kids")) if isinstance(node, DictionaryObject) else None
-    return list(kids) if isinstance(kids, ArrayObject) else []
+    return kids if isinstance(kids, ArrayObject) else ArrayObject()
 
+
+def _kind(node: object) -> str | None:
+    """What pypdf takes an entry of the page tree for; None for what it passes over.
+
+    A wrong type is put right where it is plain what the entry is.
+    """
+    if not isinstance(node, DictionaryObject) or not node:
+        return None
+    plain = "/Pages" if "/Kids" in node else "/Page"
+    kind = found(node.get("/Type", plain))
+    if kind in ("/Page", "/Pages"):
+        return str(kind)
+    if plain == "/Page" and not isinstance(found(node.get("/Contents")), StreamObject | ArrayObject):
+        return None
+    node[NameObject("/Type")] = NameObject(plain)
+    return plain
+
+
+@dataclass(slots=True)
+class _LeftOut:
+    """What was left out of an object while it was read."""
+
+    anything: bool = False
+    too_deep: bool = False
+
+
+class _Listener(logging.Handler):
+    """Hears what pypdf leaves out of broken dictionaries: it says so in its log and nowhere else.
+
+    It stops reading a dictionary at what it cannot read, nesting beyond the depth of the stack included, and
+    gives what it has until then.
+    """
+
+    left_out = _LeftOut()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note what a warning says."""
+        self.left_out.anything = True
+        self.left_out.too_deep |= _TOO_DEEP in record.getMessage()
+
+
+_TOO_DEEP = "Error reading PDF file."  # how pypdf words a RecursionError or MemoryError within a dictionary
+_listener = _Listener(logging.WARNING)
+_dictionaries = logging.getLogger("pypdf.generic._data_structures")
+_dictionaries.setLevel(logging.WARNING)
+_dictionaries.propagate = False
+_dictionaries.addHandler(_listener)
 
 _BLANK = rb"[\0\t\n\f\r ]"
 # Possessive quantifiers: hostile bytes make no search long.

@@ -613,8 +613,8 @@ def test_a_page_whose_resources_are_missing_is_an_error_that_names_it() -> None:
         copied(document(PAGE % b"/Resources 99 0 R"))
 
 
-def in_object_stream(*bodies: bytes) -> bytes:
-    """A page whose graphics states are these objects, of one object stream."""
+def in_object_stream(*bodies: bytes, root: int = 1) -> bytes:
+    """A page whose graphics states are these objects, number 20 and so on, of one object stream."""
     offsets = [sum(len(body) + 1 for body in bodies[:n]) for n in range(len(bodies))]
     index = b" ".join(b"%d %d" % (20 + n, offset) for n, offset in enumerate(offsets)) + b"\n"
     states = b"".join(b"/G%d %d 0 R" % (n, 20 + n) for n in range(len(bodies)))
@@ -625,7 +625,7 @@ def in_object_stream(*bodies: bytes) -> bytes:
     data = document(page, o10=stream(numbers), o15=packed)
     table = b"".join(struct.pack(">BHB", 2, 15, n) for n in range(len(bodies)))
     start, older = len(data), int(data.split(b"startxref\n")[1].split()[0])
-    entries = b"/Type/XRef/Size 90/Root 1 0 R/W[1 2 1]/Index[20 %d]/Prev %d" % (len(bodies), older)
+    entries = b"/Type/XRef/Size 90/Root %d 0 R/W[1 2 1]/Index[20 %d]/Prev %d" % (root, len(bodies), older)
     return data + b"80 0 obj\n%b\nendobj\nstartxref\n%d\n%%%%EOF" % (stream(table, entries), start)
 
 
@@ -683,6 +683,84 @@ def test_a_page_that_was_removed_is_not_missed() -> None:
     reader = chunk(raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: tree, **pages}), 1, 2)
 
     assert [page.mediabox.height for page in reader.pages] == [3, 5]
+
+
+@pytest.mark.parametrize("direct", [b"null", b"7", b"<<>>", b"<</Type/Font>>"])
+def test_what_stands_in_the_place_of_a_page_keeps_its_number(direct: bytes) -> None:
+    """It cannot be cut, and the pages behind it are still those that they were."""
+    check_second_page_is_missing(direct, b"<<>>")
+
+
+@pytest.mark.parametrize("other", [b"<</Type/Font>>", b"null", b"[3 0 R]", b"<<>>", b"<</Type/Annot/Contents(x)>>"])
+def test_what_a_tree_takes_for_a_page_keeps_its_number(other: bytes) -> None:
+    """The same for references that lead to something else."""
+    check_second_page_is_missing(b"4 0 R", other)
+
+
+def check_second_page_is_missing(kid: bytes, other: bytes) -> None:
+    """That of three pages the second is ``kid``, a reference to ``other`` or something else."""
+    pages = {n: b"<</Type/Page/MediaBox[0 0 9 %d]>>" % n for n in (3, 5)}
+    tree = b"<</Type/Pages/Count 3/Kids[3 0 R %b 5 0 R]>>" % kid
+    data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: tree, 4: other, **pages})
+
+    assert len(Reader(io.BytesIO(data)).pages) == 3
+    assert chunk(data, 3, 3).pages[0].mediabox.height == 5
+    with pytest.raises(PdfError, match=r"^page 2 cannot be cut: its content is missing"):
+        copied(data, 1, 3)
+
+
+def test_what_stands_in_the_place_of_a_page_is_still_what_others_use() -> None:
+    """A tree that leads to the resources of its pages leaves them their fonts."""
+    pages = dict.fromkeys((3, 5), PAGE % b"/Resources 8 0 R")
+    tree = b"<</Type/Pages/Count 3/Kids[3 0 R 8 0 R 5 0 R]>>"
+    resources = b"<</Type/Resources/Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Courier>>>>>>"
+    words = stream(b"BT /F1 9 Tf (words) Tj ET")
+    data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: tree, 8: resources, 10: words, **pages})
+
+    assert names(chunk(data, 3, 3).pages[0]["/Resources"], "/Font") == {"/F1"}
+
+
+@pytest.mark.parametrize("kind", [b"/Pagee", b"(Page)", b"/Template", b" 99"])
+def test_a_page_of_the_wrong_type_is_a_page(kind: bytes) -> None:
+    """With its content, and in its place."""
+    page = PAGE.replace(b"/Type/Page", b"/Type" + kind)
+
+    reader = chunk(document(PAGE % b"", page % b"/Rotate 90", PAGE % b""), 1, 3)
+
+    assert [(page.rotation, "/Contents" in page) for page in reader.pages] == [(0, True), (90, True), (0, True)]
+
+
+def test_a_page_tree_of_the_wrong_type_is_a_page_tree() -> None:
+    """At its root and below."""
+    root, node = (b"<</Type/Pagez/Count 1/Kids[%d 0 R]>>" % kid for kid in (3, 4))
+    data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: root, 3: node, 4: PAGE % b"", 10: stream(b"")})
+
+    assert len(chunk(data).pages) == 1
+
+
+@pytest.mark.parametrize("broken", [b"/Reso\rrces 9 0 R", b"/A 18 -5 R", b"/B<41"])
+@pytest.mark.parametrize("packed", [False, True], ids=["by itself", "in an object stream"])
+def test_a_page_that_breaks_off_before_its_content_cannot_be_cut(broken: bytes, packed: bool) -> None:
+    """It would pass for an empty page."""
+    page = PAGE.replace(b"/Contents", broken + b"/Contents") % b""
+    data = document(PAGE % b"", page)
+    if packed:
+        catalog = b"<</Type/Catalog/Pages 21 0 R>>"
+        data = in_object_stream(catalog, b"<</Type/Pages/Count 1/Kids[22 0 R]>>", page, root=20)
+
+    with pytest.raises(PdfError, match=r"^page \d cannot be cut: its dictionary is broken"):
+        copied(data, 1, len(Reader(io.BytesIO(data)).pages))
+
+
+def test_an_object_nested_too_deep_is_broken_however_deep_the_stack_is() -> None:
+    """What a page shows does not depend on who asks for it."""
+    deep = b"<</Font<</F1" + b"<</A" * 3000
+    data = document(PAGE % b"/Resources<</ExtGState 97 0 R/Font<</F 98 0 R>>>>", o97=deep, o98=b"<</Type/Font>>")
+
+    def from_depth(frames: int) -> bytes:
+        return from_depth(frames - 1) if frames else copied(data)[0]
+
+    assert len({from_depth(frames) for frames in range(0, 40, 3)}) == 1
 
 
 @pytest.mark.parametrize("contents", [b"", b"/Contents null", b"/Contents[]", b"/Contents 98 0 R"])
