@@ -27,6 +27,7 @@ from pipeline.pdf_reader import (
     FloatObject,
     IndirectObject,
     NameObject,
+    NullObject,
     NumberObject,
     Reader,
     StreamObject,
@@ -374,7 +375,7 @@ def _content(value: object) -> object:
     target = resolved(value)
     if isinstance(value, IndirectObject) and target is None:
         raise PdfError("its content is missing")
-    if isinstance(target, DictionaryObject) and not isinstance(target, StreamObject):
+    if not (value is None or isinstance(target, StreamObject | ArrayObject | NullObject)):
         raise PdfError("its content is broken")
     return target
 

@@ -239,9 +239,14 @@ class Reader(PdfReader):
 
         Without it pypdf passes over such an object, and all pages behind it would be counted wrongly. Only if as many
         pages are there as the tree says, the missing ones were removed.
+
+        Raises:
+            PdfReadError: not even the root of the tree is there.
         """
         root = found(self.root_object.get("/Pages"))
-        _kind(root)
+        declared = found(root.get("/Count")) if isinstance(root, DictionaryObject) else None
+        if _kind(root) is None and declared:
+            raise PdfReadError("the page tree is broken")
         waiting, seen, pages = [root], {id(root)}, 0
         gaps: list[tuple[ArrayObject, int]] = []
         while waiting:
@@ -256,22 +261,23 @@ class Reader(PdfReader):
                 elif id(target) not in seen:
                     seen.add(id(target))
                     waiting.append(target)
-        declared = found(root.get("/Count")) if isinstance(root, DictionaryObject) else None
-        are_missed = isinstance(declared, int) and declared > pages
-        for kids, place in gaps:
-            kid = kids[place]
-            if are_missed or (isinstance(kid, IndirectObject) and (kid.generation, kid.idnum) in self._broken):
-                kids[place] = self._no_page()
+        # A count that is a lie brings no more pages than there are objects.
+        objects = sum(map(len, self.xref.values())) + len(self.xref_objStm)
+        missed = min(declared - pages, objects) if isinstance(declared, int) else 0
+        gaps = [(kids, place) for kids, place in gaps if missed > 0 or self._is_broken(kids[place])]
+        more = max(0, missed - len(gaps))  # what is gone may be a branch with many pages
+        for kids, place in reversed(gaps):  # behind a place, places change
+            kids[place : place + 1] = [self._no_page()] * (1 + more)
+            more = 0
+
+    def _is_broken(self, value: object) -> bool:
+        return isinstance(value, IndirectObject) and (value.generation, value.idnum) in self._broken
 
     def _no_page(self) -> IndirectObject:
         """A page whose content is missing."""
         page, content = (IndirectObject(0, generation, self) for generation in (65534, 65535))  # no object's numbers
-        self.resolved_objects[page.generation, 0] = DictionaryObject(
-            {
-                NameObject("/Type"): NameObject("/Page"),
-                NameObject("/Contents"): content,
-            }
-        )
+        entries = {NameObject("/Type"): NameObject("/Page"), NameObject("/Contents"): content}
+        self.resolved_objects[page.generation, 0] = DictionaryObject(entries)
         return page
 
     def is_cut_short(self, target: PdfObject) -> bool:
@@ -304,19 +310,22 @@ def _kids(node: object) -> ArrayObject:
 
 
 def _kind(node: object) -> str | None:
-    """What pypdf takes an entry of the page tree for; None for what it passes over.
+    """What pypdf is to take an entry of the page tree for; None for what is neither a page nor a branch.
 
     A wrong type is put right where it is plain what the entry is.
     """
     if not isinstance(node, DictionaryObject) or not node:
         return None
-    plain = "/Pages" if "/Kids" in node else "/Page"
-    kind = found(node.get("/Type", plain))
-    if kind in ("/Page", "/Pages"):
-        return str(kind)
-    if plain == "/Page" and not isinstance(found(node.get("/Contents")), StreamObject | ArrayObject):
+    kind = found(node.get("/Type"))
+    has_content = isinstance(found(node.get("/Contents")), StreamObject | ArrayObject)
+    if isinstance(found(node.get("/Kids")), ArrayObject) and not has_content:
+        plain = "/Pages"
+    elif has_content or (kind in ("/Page", None) and "/Count" not in node):
+        plain = "/Page"
+    else:
         return None
-    node[NameObject("/Type")] = NameObject(plain)
+    if kind != plain:
+        node[NameObject("/Type")] = NameObject(plain)
     return plain
 
 

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
+from pypdf.errors import PdfReadError
 from pypdf.generic import NullObject
 
 from pipeline import pdf_reader, pdf_writer
@@ -581,6 +582,9 @@ def test_a_missing_or_broken_object_is_null_and_the_page_stays() -> None:
     [
         (b"99 0 R", "its content is missing"),
         (b"[10 0 R 99 0 R]", "its content is missing"),
+        (b"10", "its content is broken"),
+        (b"(words)", "its content is broken"),
+        (b"[10 0 R 10]", "its content is broken"),
         (b"2 0 R", "its content is broken"),
         (b"97 0 R", "page 2 cannot be cut: "),
     ],
@@ -730,9 +734,45 @@ def test_a_page_of_the_wrong_type_is_a_page(kind: bytes) -> None:
     assert [(page.rotation, "/Contents" in page) for page in reader.pages] == [(0, True), (90, True), (0, True)]
 
 
-def test_a_page_tree_of_the_wrong_type_is_a_page_tree() -> None:
+@pytest.mark.parametrize(
+    "branch", [b"", b"<</Type/Pages/Count 2>>", b"<</Count 2/Kidz[5 0 R 6 0 R]>>", b"<</Count 2/Kids["]
+)
+def test_a_branch_of_the_page_tree_that_is_gone_keeps_the_numbers_of_its_pages(branch: bytes) -> None:
+    """The root says how many pages it had; those behind it are still those that they were."""
+    pages = {n: b"<</Type/Page/MediaBox[0 0 9 %d]>>" % n for n in (3, 5, 6, 7)}
+    tree = b"<</Type/Pages/Count 4/Kids[3 0 R 4 0 R 7 0 R]>>"
+    data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: tree, **pages} | ({4: branch} if branch else {}))
+
+    assert len(Reader(io.BytesIO(data)).pages) == 4
+    assert chunk(data, 4, 4).pages[0].mediabox.height == 7
+    for number in (2, 3):
+        with pytest.raises(PdfError, match=f"^page {number} cannot be cut: its content is missing"):
+            copied(data, number, number)
+
+
+def test_a_lie_about_the_number_of_pages_does_not_make_them() -> None:
+    """However many the tree says, no more are missed than there are objects."""
+    tree = b"<</Type/Pages/Count 999999999/Kids[3 0 R 99 0 R]>>"
+    data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: tree, 3: PAGE % b""})
+
+    assert 2 <= len(Reader(io.BytesIO(data)).pages) <= 6
+
+
+@pytest.mark.parametrize(
+    "root", [b"<</Count 3/Kids[3 0 R 9999999999999999999 0 R]>>", b"<</Type/Page/Count 2/Kids[3 0 R"]
+)
+def test_a_broken_root_of_the_page_tree_is_no_page(root: bytes) -> None:
+    """It would pass for a single empty page."""
+    data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: root, 3: PAGE % b""})
+
+    with pytest.raises(PdfReadError, match="the page tree is broken"):
+        Reader(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("kind", [b"/Pagez", b"/Page", b"null"])
+def test_a_page_tree_of_the_wrong_type_is_a_page_tree(kind: bytes) -> None:
     """At its root and below."""
-    root, node = (b"<</Type/Pagez/Count 1/Kids[%d 0 R]>>" % kid for kid in (3, 4))
+    root, node = (b"<</Type %b/Count 1/Kids[%d 0 R]>>" % (kind, kid) for kid in (3, 4))
     data = raw_pdf({1: b"<</Type/Catalog/Pages 2 0 R>>", 2: root, 3: node, 4: PAGE % b"", 10: stream(b"")})
 
     assert len(chunk(data).pages) == 1
