@@ -67,6 +67,9 @@ _LARGEST_STREAM_BYTES = 300_000_000
 _MOST_HELD_BYTES = 1_500_000
 _COMPRESSION = 4  # of object streams, roughly
 
+# Entries that only pages and branches of their tree have (ISO 32000-1, 7.7.3).
+_ONLY_OF_PAGES = frozenset({"/Parent", "/MediaBox", "/Resources"})
+
 Key = tuple[int, int]
 """Generation and number of an object, in pypdf's order."""
 
@@ -245,7 +248,7 @@ class Reader(PdfReader):
         """
         root = found(self.root_object.get("/Pages"))
         declared = found(root.get("/Count")) if isinstance(root, DictionaryObject) else None
-        if _kind(root) is None and declared:
+        if self._kind(root) is None and declared:
             raise PdfReadError("the page tree is broken")
         waiting, seen, pages = [root], {id(root)}, 0
         gaps: list[tuple[ArrayObject, int]] = []
@@ -253,7 +256,8 @@ class Reader(PdfReader):
             kids = _kids(waiting.pop())
             for place, kid in enumerate(kids):
                 target = found(kid)
-                kind = _kind(target)
+                # A reference to a reference: pypdf stops at the first.
+                kind = self._kind(target) if getattr(target, "indirect_reference", kid) == kid else None
                 if kind is None:
                     gaps.append((kids, place))
                 elif kind == "/Page":
@@ -269,6 +273,26 @@ class Reader(PdfReader):
         for kids, place in reversed(gaps):  # behind a place, places change
             kids[place : place + 1] = [self._no_page()] * (1 + more)
             more = 0
+
+    def _kind(self, node: object) -> str | None:
+        """What pypdf is to take an entry of the page tree for; None for what is neither a page nor a branch.
+
+        A wrong type is put right where it is plain what the entry is.
+        """
+        if not isinstance(node, DictionaryObject) or not node:
+            return None
+        kind = found(node.get("/Type"))
+        has_content = isinstance(found(node.get("/Contents")), StreamObject | ArrayObject)
+        looks_like_a_page = kind == "/Page" or (kind is None and not node.keys().isdisjoint(_ONLY_OF_PAGES))
+        if isinstance(found(node.get("/Kids")), ArrayObject) and not (kind == "/Page" and has_content):
+            plain = "/Pages"
+        elif has_content or (looks_like_a_page and "/Count" not in node):
+            plain = "/Page"
+        else:
+            return None
+        if kind != plain:
+            node[NameObject("/Type")] = NameObject(plain)
+        return plain
 
     def _is_broken(self, value: object) -> bool:
         return isinstance(value, IndirectObject) and (value.generation, value.idnum) in self._broken
@@ -307,26 +331,6 @@ class Reader(PdfReader):
 def _kids(node: object) -> ArrayObject:
     kids = found(node.get("/Kids")) if isinstance(node, DictionaryObject) else None
     return kids if isinstance(kids, ArrayObject) else ArrayObject()
-
-
-def _kind(node: object) -> str | None:
-    """What pypdf is to take an entry of the page tree for; None for what is neither a page nor a branch.
-
-    A wrong type is put right where it is plain what the entry is.
-    """
-    if not isinstance(node, DictionaryObject) or not node:
-        return None
-    kind = found(node.get("/Type"))
-    has_content = isinstance(found(node.get("/Contents")), StreamObject | ArrayObject)
-    if isinstance(found(node.get("/Kids")), ArrayObject) and not has_content:
-        plain = "/Pages"
-    elif has_content or (kind in ("/Page", None) and "/Count" not in node):
-        plain = "/Page"
-    else:
-        return None
-    if kind != plain:
-        node[NameObject("/Type")] = NameObject(plain)
-    return plain
 
 
 @dataclass(slots=True)

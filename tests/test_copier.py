@@ -735,7 +735,8 @@ def test_a_page_of_the_wrong_type_is_a_page(kind: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "branch", [b"", b"<</Type/Pages/Count 2>>", b"<</Count 2/Kidz[5 0 R 6 0 R]>>", b"<</Count 2/Kids["]
+    "branch",
+    [b"", b"2 0 R", b"<</A 1", b"<</Type/Pages/Count 2>>", b"<</Count 2/Kidz[5 0 R 6 0 R]>>", b"<</Count 2/Kids["],
 )
 def test_a_branch_of_the_page_tree_that_is_gone_keeps_the_numbers_of_its_pages(branch: bytes) -> None:
     """The root says how many pages it had; those behind it are still those that they were."""
@@ -767,6 +768,15 @@ def test_a_broken_root_of_the_page_tree_is_no_page(root: bytes) -> None:
 
     with pytest.raises(PdfReadError, match="the page tree is broken"):
         Reader(io.BytesIO(data))
+
+
+def test_an_entry_with_kids_and_content_is_a_page_if_it_says_so() -> None:
+    """Without a type it is a branch, as for other readers."""
+    objects = {1: b"<</Type/Catalog/Pages 2 0 R>>", 2: b"<</Type/Pages/Count 1/Kids[3 0 R]>>", 10: stream(b"")}
+    node = b"<<%b/Contents 10 0 R/Rotate 90/Kids[4 0 R]>>"
+    page, branch = ({**objects, 3: node % kind, 4: PAGE % b"/Rotate 180"} for kind in (b"/Type/Page", b""))
+
+    assert [chunk(raw_pdf(o)).pages[0].rotation for o in (page, branch)] == [90, 180]
 
 
 @pytest.mark.parametrize("kind", [b"/Pagez", b"/Page", b"null"])
