@@ -35,6 +35,7 @@ from pipeline.pdf_reader import (
     encoded,
     found,
     resolved,
+    words,
 )
 from pipeline.pdf_resources import NAMED, Uses, names_in
 from pipeline.pdf_writer import Mark, Writer
@@ -158,7 +159,7 @@ class _Copy:
         except (MemoryError, OSError):
             raise
         except Exception as error:  # broken in a way that pypdf or we did not foresee
-            reason = error.reason if isinstance(error, PdfError) else f"{type(error).__name__}: {error}"
+            reason = error.reason if isinstance(error, PdfError) else words(error)
             raise PdfError(f"page {number} cannot be cut: {shortened(reason, 160)}") from error
 
     def _page_entries(self, page: DictionaryObject) -> bytes:

@@ -52,6 +52,7 @@ __all__ = [
     "found",
     "limits",
     "resolved",
+    "words",
 ]
 
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings are about files, not about the run
@@ -122,6 +123,11 @@ def found(value: object) -> object:
         return None
 
 
+def words(error: Exception) -> str:
+    """What an exception of pypdf says, in the same words in every process: it names objects with their address."""
+    return re.sub(r", \d{9,}\)", ")", f"{type(error).__name__}: {error}")
+
+
 class WatchedFile(io.FileIO):
     """A file that remembers that it could not be read: pypdf may take that for broken syntax and go on."""
 
@@ -152,7 +158,12 @@ class Reader(PdfReader):
         self._held_streams: list[Key] = []
         self._held_bytes = 0
         self._opened = False
-        super().__init__(file)
+        _listener.left_out = _LeftOut()
+        try:
+            super().__init__(file)
+        finally:
+            if _listener.left_out.too_deep:
+                raise PdfReadError(_NESTED_TOO_DEEP)
         self._opened = True
         self._fill_gaps_in_the_page_tree()
 
@@ -163,8 +174,10 @@ class Reader(PdfReader):
             PdfReadError: it is broken, or anything else that pypdf raises.
             OSError: the file cannot be read.
         """
-        if not self._opened or isinstance(indirect_reference, int):
+        if not self._opened:
             return super().get_object(indirect_reference)
+        if isinstance(indirect_reference, int):
+            indirect_reference = IndirectObject(indirect_reference, 0, self)
         key = indirect_reference.generation, indirect_reference.idnum
         if key in self.resolved_objects:
             return self.resolved_objects[key]
@@ -174,25 +187,22 @@ class Reader(PdfReader):
             return None
         around, _listener.left_out = _listener.left_out, _LeftOut()  # reading a stream looks its length up
         try:
-            return self._noted(key, super().get_object(indirect_reference), _listener.left_out)
+            return self._noted(key, super().get_object(indirect_reference))
         except (MemoryError, FileNotDecryptedError):
             raise
         except Exception as error:  # noqa: BLE001 - what pypdf raises for a broken object is not known beforehand
+            self._note_broken(key, error)
             if key in self.resolved_objects:  # another object of the same object stream is the broken one
                 return self.resolved_objects[key]
-            # An offset before the file is the object's fault; a disk that fails is noted by the file itself.
-            self._note_broken(key, PdfReadError(str(error)) if isinstance(error, OSError) else error)
             raise self._broken[key] from None
         finally:
             _listener.left_out = around
 
-    def _noted(self, key: Key, target: PdfObject | None, left_out: _LeftOut) -> PdfObject | None:
+    def _noted(self, key: Key, target: PdfObject | None) -> PdfObject | None:
         """Note what a new object needs in memory, and that it was not read to its end."""
-        if left_out.too_deep:  # how deep is too deep depends on the stack, so what is left means nothing
-            for other in self._read_with(key):
-                self.resolved_objects.pop(other, None)
-            raise PdfReadError("nested too deep")
-        if left_out.anything:
+        if _listener.left_out.too_deep:
+            raise PdfReadError(_NESTED_TOO_DEEP)
+        if _listener.left_out.anything:
             self._cut_short.update(self._read_with(key))
         if isinstance(target, StreamObject):
             self._held_streams.append(key)
@@ -203,9 +213,17 @@ class Reader(PdfReader):
         return target
 
     def _note_broken(self, key: Key, error: Exception) -> None:
-        # What comes later in an object stream is out of reach too; it is not decoded again for each.
-        for other in self._read_with(key):
-            if other == key or other not in self.resolved_objects:
+        together = list(self._read_with(key))
+        if _listener.left_out.too_deep:  # how deep that is depends on the stack, so what came of it means nothing
+            error = PdfReadError(_NESTED_TOO_DEEP)
+            for other in together:
+                self.resolved_objects.pop(other, None)
+        elif isinstance(error, OSError):
+            # An offset before the file is the object's fault; a disk that fails is noted by the file itself.
+            error = PdfReadError(str(error))
+        for other in together:
+            # What comes later in an object stream is out of reach too; it is not decoded again for each.
+            if other not in self.resolved_objects:
                 self._broken[other] = error
 
     def _read_with(self, key: Key) -> Iterator[Key]:
@@ -353,10 +371,11 @@ class _Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Note what a warning says."""
         self.left_out.anything = True
-        self.left_out.too_deep |= _TOO_DEEP in record.getMessage()
+        self.left_out.too_deep |= _PYPDFS_WORDS in record.getMessage()
 
 
-_TOO_DEEP = "Error reading PDF file."  # how pypdf words a RecursionError or MemoryError within a dictionary
+_NESTED_TOO_DEEP = "nested too deep"
+_PYPDFS_WORDS = "Error reading PDF file."  # for a RecursionError or MemoryError within a dictionary
 _listener = _Listener(logging.WARNING)
 _dictionaries = logging.getLogger("pypdf.generic._data_structures")
 _dictionaries.setLevel(logging.WARNING)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from pipeline import pdfium
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
-from pipeline.pdf_reader import FileNotDecryptedError, Reader, WatchedFile, limits
+from pipeline.pdf_reader import FileNotDecryptedError, Reader, WatchedFile, limits, words
 from pipeline.text import shortened
 
 
@@ -191,6 +190,4 @@ def _foreseen(what: str) -> Iterator[None]:
             f"encrypted in a way that cannot be opened: {shortened(str(error), 120)}", encrypted=True
         ) from None
     except Exception as error:
-        # pypdf names objects with the address of their reader, which differs from run to run.
-        words = re.sub(r", \d{9,}\)", ")", f"{type(error).__name__}: {error}")
-        raise PdfError(f"{what}: {shortened(words, 160)}") from error
+        raise PdfError(f"{what}: {shortened(words(error), 160)}") from error

@@ -611,6 +611,15 @@ def test_the_reason_is_the_same_each_time() -> None:
     assert len(reasons) == 1
 
 
+def test_a_reason_holds_no_address() -> None:
+    """Two runs give the same words."""
+    page = PAGE.replace(b"10 0 R", b"97 0 R") % b""
+    data = document(page, o97=b"<</Length 97 0 R>>stream\nx").replace(b"endobj\nxref", b"xref")
+
+    with pytest.raises(PdfError, match=r"^page 1 cannot be cut: .*IndirectObject\(97, 0\)"):
+        copied(data)
+
+
 def test_a_page_whose_resources_are_missing_is_an_error_that_names_it() -> None:
     """Without its fonts it would pass for an empty page."""
     with pytest.raises(PdfError, match=r"^page 1 cannot be cut: its resources are missing"):
@@ -811,6 +820,21 @@ def test_an_object_nested_too_deep_is_broken_however_deep_the_stack_is() -> None
         return from_depth(frames - 1) if frames else copied(data)[0]
 
     assert len({from_depth(frames) for frames in range(0, 40, 3)}) == 1
+
+
+def test_a_trailer_nested_too_deep_is_broken_however_deep_the_stack_is() -> None:
+    """Whether the file opens does not depend on who asks."""
+    data = document(PAGE % b"").replace(b"/Root 1 0 R", b"/Root 1 0 R/Info" + b"<</A" * 3000)
+
+    def from_depth(frames: int) -> None:
+        if frames:
+            return from_depth(frames - 1)
+        with pytest.raises(PdfReadError, match="nested too deep"):
+            Reader(io.BytesIO(data))
+        return None
+
+    for frames in range(0, 40, 3):
+        from_depth(frames)
 
 
 @pytest.mark.parametrize("contents", [b"", b"/Contents null", b"/Contents[]", b"/Contents 98 0 R"])
