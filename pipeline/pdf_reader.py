@@ -164,6 +164,7 @@ class Reader(PdfReader):
         finally:
             if _listener.left_out.too_deep:
                 raise PdfReadError(_NESTED_TOO_DEEP)
+        self.resolved_objects.clear()  # a cross-reference stream is among them, under whatever number it claims
         self._opened = True
         self._fill_gaps_in_the_page_tree()
 

@@ -642,6 +642,18 @@ def in_object_stream(*bodies: bytes, root: int = 1) -> bytes:
     return data + b"80 0 obj\n%b\nendobj\nstartxref\n%d\n%%%%EOF" % (stream(table, entries), start)
 
 
+def test_a_cross_reference_stream_takes_no_objects_place() -> None:
+    """It claims the number of a page's content: what the table says is the content, first and later."""
+    data = in_object_stream(b"<</CA .5>>").replace(b"80 0 obj", b"10 0 obj")
+    copier = Copier(Reader(io.BytesIO(data)))
+    outs = [io.BytesIO(), io.BytesIO()]
+    for out in outs:
+        copier.copy(PageRange(1, 1), out)
+
+    assert b"/G0 gs" in outs[0].getvalue()
+    assert outs[0].getvalue() == outs[1].getvalue()
+
+
 def test_objects_before_a_broken_one_in_an_object_stream_are_kept() -> None:
     """What follows the broken one is out of reach; the answer is the same each time, and no stream is held."""
     copier = Copier(Reader(io.BytesIO(in_object_stream(b"<</CA .5>>", b"<</CA .6>>", b"@broken@", b"<</CA .7>>"))))
