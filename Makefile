@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 JOB ?= contracts
+DIR ?= sample_docs
 BIN := .venv/bin
 ENDPOINT_OPTION := $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
 
@@ -9,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # For the build of the package too, not only for what it depends on.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help run-job retry-job plan-job status-job report-job check-job test check torture bench sample-docs clean
+.PHONY: help run-job retry-job plan-job status-job report-job check-job test check torture corpus bench sample-docs clean
 
 help:
 	@echo "make run-job JOB=contracts     read the job's folder and write its reports (ENDPOINT=yourouter: live)"
@@ -19,6 +20,7 @@ help:
 	@echo "make test                      every test"
 	@echo "make check                     lint, types and the floors of the architecture"
 	@echo "make torture                   kills, faults, full disks and odd clocks; the books checked after each"
+	@echo "make corpus DIR=sample_docs     open and cut every PDF of a folder: nothing lost, nothing changed"
 	@echo "make bench                     the figures of docs/figures.md, measured here"
 	@echo "make sample-docs               write the sample documents again, the same bytes"
 
@@ -36,6 +38,9 @@ check: .venv/ready-to-develop
 
 torture: .venv/ready-to-develop
 	@$(BIN)/python -m tools.torture
+
+corpus: .venv/ready-to-develop
+	@$(BIN)/python -m tools.corpus '$(DIR)'
 
 bench: .venv/ready-to-develop
 	@$(BIN)/python -m tools.bench
