@@ -62,17 +62,17 @@ def inspect(source: Source) -> Inspection:
         data = _read(source)
         kind = _kind(data)
         with _foreseen():
-            pages, note = len(images.tiff_pages(data)) if kind is MediaType.TIFF else 1, None
-            if pages == 0:
+            places, note = _places(data, kind), None
+            if not places:
                 raise ImageError("the file has no image that is a page")
-            if pages == 1:
-                images.check(data)
+            if len(places) == 1:
+                images.check(data, places[0])
             if kind is not MediaType.TIFF and images.facts(data).is_animated:
                 note = "an animation: its first image is taken for the page"
     except ImageError as error:
         return Inspection(None, problem=str(error), media_type=kind)
-    layout = Layout(text_chars=(0,) * pages, scans=tuple(range(1, pages + 1)))
-    return Inspection(pages, note=note, layout=layout, media_type=kind)
+    layout = Layout(text_chars=(0,) * len(places), scans=tuple(range(1, len(places) + 1)))
+    return Inspection(len(places), note=note, layout=layout, media_type=kind)
 
 
 def depict(source: Source, pages: PageRange, target: Path, room_bytes: int, halved: bool) -> Depicted | None:
@@ -95,7 +95,7 @@ def depict(source: Source, pages: PageRange, target: Path, room_bytes: int, halv
         fits = kind is not MediaType.TIFF and len(data) <= most_bytes and _is_taken(data, most_px)
         if fits and not halved:
             return Depicted(pages, (Picture(kind, len(data)),), unchanged=True)
-        places = images.tiff_pages(data) if kind is MediaType.TIFF else (0,)
+        places = _places(data, kind)
     if pages.last > len(places):
         raise ImageError(f"{pages.label} cannot be read: the file has {len(places)} pages")
     pictures: list[Picture] = []
@@ -135,6 +135,11 @@ def _coded(
             return coded
         most_bytes, halved = len(coded.data) // 2, False
     return None
+
+
+def _places(data: bytes, kind: MediaType) -> tuple[int, ...]:
+    """Where the pages are among the images of the file."""
+    return images.tiff_pages(data) if kind is MediaType.TIFF else (0,)
 
 
 def _is_taken(data: bytes, most_px: int) -> bool:

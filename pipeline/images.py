@@ -90,7 +90,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the head of a picture's file says.
+    """What a picture's file holds.
 
     ``is_plain``: it is shown upright, in gray or red, green and blue, with nothing transparent and no animation.
     """
@@ -111,12 +111,13 @@ class Coded:
 
 
 def facts(data: bytes) -> Facts:
-    """Type and size of a JPEG, PNG, GIF or WebP file.
+    """What a JPEG, PNG, GIF or WebP file holds.
 
     Raises:
-        PictureError: it is none of these, or broken.
+        PictureError: it is none of these, broken or too large.
     """
     with _opened(data, ("JPEG", "PNG", "GIF", "WEBP")) as image, _foreseen():
+        _check_memory(image)  # EXIF may stand behind the pixels of a PNG
         # A camera's JPEG with further pictures behind the first is an "MPO" to Pillow; the others are previews.
         media_type = "image/jpeg" if image.format == "MPO" else Image.MIME[image.format or ""]
         is_animated = image.format != "MPO" and getattr(image, "is_animated", False)
@@ -125,13 +126,14 @@ def facts(data: bytes) -> Facts:
         return Facts(media_type, *image.size, is_plain, is_animated)
 
 
-def check(data: bytes) -> None:
-    """Decode the first picture of a file.
+def check(data: bytes, place: int) -> None:
+    """Decode one picture of a file.
 
     Raises:
         PictureError: it is broken or too large.
     """
-    with _opened(data, _FORMATS) as image:
+    with _opened(data, _FORMATS) as image, _foreseen():
+        image.seek(place)
         if image.format == "JPEG":
             image.draft(None, (1, 1))  # reads it to its end all the same, in less time
         _check_memory(image)
@@ -231,7 +233,6 @@ def _is_seen_through(image: Image.Image) -> bool:
     """Whether a pixel is not opaque; the API does not say what it puts behind it."""
     if not image.has_transparency_data:
         return False
-    _check_memory(image)
     extrema: Any = image.convert("RGBA").getchannel("A").getextrema()
     return bool(extrema[0] < 255)
 

@@ -391,6 +391,12 @@ def test_previews_and_masks_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_of_previews_alone_has_no_page(tmp_path: Path) -> None:
+    """It is named, for a document without pages would be done at once."""
+    data = file_of(page(), "TIFF", tiffinfo={254: 1})
+    assert inspector.inspect(source_of(tmp_path / "file", data)).problem == "the file has no image that is a page"
+
+
 def test_a_camera_picture_with_a_preview_behind_it_is_one_page(tmp_path: Path) -> None:
     """It goes out as the JPEG that it is, without a note."""
     data = file_of(page(1), "MPO", save_all=True, append_images=[page(2)])
