@@ -461,5 +461,5 @@ def test_a_file_of_the_corpus_is_cut_or_has_a_reason(path: Path, tmp_path: Path)
         assert len(reader.pages) == found.pages
     if kind in ("locked", "unsupported"):
         assert found.encrypted
-    if kind == "zero":
+    if kind == "zero" and "wrong-type" not in path.name:  # a page that is only named wrong is read
         assert found.problem == "the PDF has no pages"
