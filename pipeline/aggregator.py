@@ -56,7 +56,7 @@ def merge(reading: Reading) -> DocumentResult:
         size_bytes=file.size_bytes,
         pages=pages,
         status=_status(problem, chunks, answered, missing),
-        reason=problem or ("not opened yet" if content is None else _reason(chunks)),
+        reason=_reason(problem, chunks) if content or problem else "not opened yet",
         missing_pages=missing,
         summary=summary,
         summary_note=summary_note,
@@ -86,9 +86,11 @@ def _status(
     answered: Sequence[PlannedChunk],
     missing: tuple[PageRange, ...],
 ) -> DocumentStatus:
-    if problem is not None or (not answered and any(p.record.state is ChunkState.FAILED for p in chunks)):
+    if not chunks and problem is not None:
         return DocumentStatus.FAILED
-    return DocumentStatus.PARTIAL if missing or not chunks else DocumentStatus.DONE
+    if not answered and any(planned.record.state is ChunkState.FAILED for planned in chunks):
+        return DocumentStatus.FAILED
+    return DocumentStatus.PARTIAL if missing or not chunks or problem is not None else DocumentStatus.DONE
 
 
 def _missing(pages: int, answered: Iterable[PlannedChunk]) -> tuple[PageRange, ...]:
@@ -104,8 +106,8 @@ def _missing(pages: int, answered: Iterable[PlannedChunk]) -> tuple[PageRange, .
     return tuple(missing)
 
 
-def _reason(chunks: Sequence[PlannedChunk]) -> str | None:
-    reasons = []
+def _reason(problem: str | None, chunks: Sequence[PlannedChunk]) -> str | None:
+    reasons = [problem] if problem else []
     for planned in chunks:
         record, where = planned.record, planned.chunk.pages.label
         if record.state is ChunkState.FAILED:

@@ -30,11 +30,11 @@ from pipeline.sandbox import Sandbox, SandboxError
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The file that a chunk is cut from."""
+    """The file that a chunk is cut from. ``must_be_cut``: as it lies there it cannot be sent, not even as a whole."""
 
     source: Source
     page_count: int
-    encrypted: bool
+    must_be_cut: bool
     media_type: MediaType = MediaType.PDF
 
 
@@ -62,7 +62,7 @@ class ChunkWorker:
         """
         source, target = original.source, self.spool / chunk.id
         is_pdf = original.media_type is MediaType.PDF
-        whole = is_pdf and len(chunk.pages) == original.page_count and not original.encrypted
+        whole = is_pdf and len(chunk.pages) == original.page_count and not original.must_be_cut
         # Unchanged bytes are the best bytes to send; what is too large as it lies there may shrink when cut.
         if whole and not reduced and self._request_bytes(source.size_bytes) <= self.max_request_bytes:
             return Payload(Path(source.path))

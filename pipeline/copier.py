@@ -12,7 +12,7 @@ links' targets, actions, scripts, attached files, structure and resources that n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -37,12 +37,14 @@ from pipeline.pdf_reader import (
     resolved,
     words,
 )
-from pipeline.pdf_resources import NAMED, Uses, names_in
+from pipeline.pdf_resources import NAMED, Uses, is_decodable, names_in
 from pipeline.pdf_writer import Mark, Writer
 from pipeline.text import shortened
 
 # ISO 32000-1, 7.7.3.3: what a page looks like. The reader has filled in what is inherited.
 _PAGE_KEYS = ("/MediaBox", "/CropBox", "/BleedBox", "/TrimBox", "/ArtBox", "/Rotate", "/UserUnit", "/Group")
+
+_INHERITED = frozenset({"/MediaBox", "/Resources"})  # from the page tree; without them nothing can be drawn
 
 # Never needed for how a page looks, and each may lead to the whole document.
 _LEFT_BEHIND = frozenset({
@@ -152,10 +154,13 @@ class _Copy:
 
     def add(self, number: int) -> None:
         """Copy one page, counted from 1."""
+        missed = self._reader.missed
         try:
             page = self._reader.pages[number - 1]
             self._file.write_page(self._page_entries(page))
             self._write_waiting()
+            if self._reader.is_truncated and self._reader.missed > missed:
+                raise PdfError("the file is truncated, and a part of the page is lost")
         except (MemoryError, OSError):
             raise
         except Exception as error:  # broken in a way that pypdf or we did not foresee
@@ -167,6 +172,8 @@ class _Copy:
             raise PdfError("its dictionary is broken")
         contents = list(_contents(page))
         streams = [stream for _, stream in contents]
+        if self._reader.is_truncated:
+            _check_whole(page, streams)
         entries = [self._entry(key, page.raw_get(key)) for key in _PAGE_KEYS if key in page]
         if contents:
             references = b" ".join(self._serialised(reference) for reference, _ in contents)
@@ -379,6 +386,14 @@ def _content(value: object) -> object:
     if not (value is None or isinstance(target, StreamObject | ArrayObject | NullObject)):
         raise PdfError("its content is broken")
     return target
+
+
+def _check_whole(page: DictionaryObject, contents: Iterable[StreamObject]) -> None:
+    """Refuse a page of a truncated file that lacks what it inherits, or whose content nobody has the key for."""
+    if not page.keys() >= _INHERITED:
+        raise PdfError("the file is truncated, and what the page inherits is lost")
+    if not all(is_decodable(content) for content in contents):
+        raise PdfError("the file is truncated, and the content of the page cannot be decoded")
 
 
 _WRITERS: dict[type, Callable[[_Copy, Any], bytes]] = {

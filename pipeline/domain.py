@@ -127,7 +127,8 @@ class Layout:
 class Content:
     """What one distinct sequence of bytes turned out to be.
 
-    ``pages`` is None when the bytes could not be opened; then ``problem`` says why. ``encrypted``
+    ``pages`` is None when the bytes could not be opened; then ``problem`` says why. With pages, a ``problem``
+    says that there were more, which are lost: such a document is never done. ``encrypted``
     files open with a known password, or an empty one, and are sent decrypted. ``note`` is what a reader of
     the report must know of how it was opened, such as a repair. ``media_type`` is what the bytes are,
     whatever the file's name says; PDF where nobody can tell.

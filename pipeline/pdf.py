@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from pipeline.domain import Layout, MediaType, PageRange, Picture
 
-READER = f"pypdf {version('pypdf')}, pillow {version('pillow')}"
+READER = f"pypdf {version('pypdf')}, pillow {version('pillow')}, repairs 1"
 """What decides whether a file can be opened: another version may open what this one could not."""
 
 
@@ -61,7 +61,7 @@ def is_changed(source: Source) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """``pages`` is None when the file cannot be used; then ``problem`` says why. The rest is as in ``Content``."""
+    """What one look at a file finds out, as in ``Content``."""
 
     pages: int | None
     encrypted: bool = False

@@ -31,6 +31,8 @@ from pypdf.generic import (
     TextStringObject,
 )
 
+from pipeline.pdf_repair import Key, Repair, object_headers
+
 __all__ = [
     "ArrayObject",
     "BooleanObject",
@@ -70,9 +72,6 @@ _COMPRESSION = 4  # of object streams, roughly
 
 # Entries that only pages and branches of their tree have (ISO 32000-1, 7.7.3).
 _ONLY_OF_PAGES = frozenset({"/Parent", "/MediaBox", "/Resources"})
-
-Key = tuple[int, int]
-"""Generation and number of an object, in pypdf's order."""
 
 
 def limits(file_bytes: int = 0) -> AbstractContextManager[object]:
@@ -150,9 +149,13 @@ class Reader(PdfReader):
     object stays what it was.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, repair: Repair | None = None) -> None:
+        """Read ``file``, whose index was made by ``repair``, if it was."""
         self.file = file
-        self._places: dict[Key, int] | None = None
+        self.repair = repair
+        self.missed = 0  # look-ups of objects that are not there, or broken
+        self.is_numbering_certain = True  # of the pages, in spite of gaps in their tree
+        self._places: dict[Key, int] | None = {} if repair else None
         self._broken: dict[Key, Exception] = {}
         self._cut_short: set[Key] = set()
         self._held_streams: list[Key] = []
@@ -183,8 +186,10 @@ class Reader(PdfReader):
         if key in self.resolved_objects:
             return self.resolved_objects[key]
         if key in self._broken:
+            self.missed += 1
             raise self._broken[key].with_traceback(None)
         if not self._is_found(key):
+            self.missed += 1
             return None
         around, _listener.left_out = _listener.left_out, _LeftOut()  # reading a stream looks its length up
         try:
@@ -195,6 +200,7 @@ class Reader(PdfReader):
             self._note_broken(key, error)
             if key in self.resolved_objects:  # another object of the same object stream is the broken one
                 return self.resolved_objects[key]
+            self.missed += 1
             raise self._broken[key] from None
         finally:
             _listener.left_out = around
@@ -242,7 +248,7 @@ class Reader(PdfReader):
         if place is not None and self._header_at(place) == key:
             return True
         if self._places is None:
-            self._places = dict(_object_headers(self.file))
+            self._places = dict(object_headers(self.file))
         if key not in self._places:
             return False
         self.xref.setdefault(key[0], {})[key[1]] = self._places[key]
@@ -289,6 +295,7 @@ class Reader(PdfReader):
         missed = min(declared - pages, objects) if isinstance(declared, int) else 0
         gaps = [(kids, place) for kids, place in gaps if missed > 0 or self._is_broken(kids[place])]
         more = max(0, missed - len(gaps))  # what is gone may be a branch with many pages
+        self.is_numbering_certain = more == 0 or len(gaps) == 1
         for kids, place in reversed(gaps):  # behind a place, places change
             kids[place : place + 1] = [self._no_page()] * (1 + more)
             more = 0
@@ -327,6 +334,11 @@ class Reader(PdfReader):
         """Whether parts of an object that was looked up could not be read and were left out."""
         reference = target.indirect_reference
         return reference is not None and (reference.generation, reference.idnum) in self._cut_short
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether objects are missing because the file was cut off."""
+        return self.repair is not None and self.repair.is_truncated
 
     def drop(self, stream: IndirectObject) -> None:
         """Forget a stream, which may be large; the next look-up reads it again."""
@@ -386,22 +398,3 @@ _dictionaries.addHandler(_listener)
 _BLANK = rb"[\0\t\n\f\r ]"
 # Possessive quantifiers: hostile bytes make no search long.
 _HEADER = re.compile(rb"%b*+(?:%%[^\r\n]*+%b*+)*+(\d{1,10})%b++(\d{1,5})%b*+obj" % (_BLANK, _BLANK, _BLANK, _BLANK))
-_HEADER_BEFORE = re.compile(rb"(?<!\d)(\d{1,10})%b+(\d{1,5})%b*$" % (_BLANK, _BLANK))
-_BLOCK_BYTES = 1 << 20
-_HEADER_BYTES = 40
-
-
-def _object_headers(file: BinaryIO) -> Iterator[tuple[Key, int]]:
-    """Where in the file objects seem to begin, in file order: the last of one number is the valid one."""
-    file.seek(0)
-    begin, data = 0, b""
-    while block := file.read(_BLOCK_BYTES):
-        data += block
-        for found in re.finditer(rb"obj", data):
-            start = max(0, found.start() - _HEADER_BYTES)
-            header = _HEADER_BEFORE.search(data[start : found.start()])
-            if header:
-                yield (int(header[2]), int(header[1])), begin + start + header.start()
-        kept = data[-_HEADER_BYTES - 3 :]
-        begin += len(data) - len(kept)
-        data = kept

@@ -201,6 +201,15 @@ def _decoded(stream: StreamObject) -> bytes:
     return data
 
 
+def is_decodable(content: StreamObject) -> bool:
+    """Whether content is whole, and in an encoding that content mostly has."""
+    try:
+        _decoded(content)
+    except _UnclearError:
+        return False
+    return True
+
+
 def _check_no_predictor(stream: StreamObject) -> None:
     parameters = _object(stream.get("/DecodeParms"))
     for item in parameters if isinstance(parameters, ArrayObject) else [parameters]:

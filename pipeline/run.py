@@ -283,7 +283,9 @@ class _Sender:
         content = self.contents[chunk.content]
         places = self.sources[chunk.content]
         source = next((place for place in places if not pdf.is_changed(place)), places[0])
-        return Original(source, content.pages or 0, content.encrypted, content.media_type)
+        # What was out of the ordinary to open is not left to the API's reader.
+        must_be_cut = content.encrypted or content.note is not None or content.problem is not None
+        return Original(source, content.pages or 0, must_be_cut, content.media_type)
 
 
 def _rules(job: Job, run: str) -> Rules:

@@ -8,19 +8,20 @@ give plain picklable values. A broken file may make pypdf raise anything, not on
 from __future__ import annotations
 
 import io
-import mmap
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline import pdfium
+from pipeline import pdf_repair, pdfium
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
 from pipeline.pdf_reader import FileNotDecryptedError, Reader, WatchedFile, limits, words
+from pipeline.pdf_repair import Mended, Repair
 from pipeline.text import shortened
 
 
@@ -36,6 +37,8 @@ def inspect(source: Source, with_layout: bool = True) -> Inspection:
     try:
         with opened(source) as copier:
             counted = Inspection(len(copier.reader.pages), encrypted=copier.reader.is_encrypted)
+            if copier.reader.repair:
+                counted = _repaired(counted, copier)
             return _looked_at(counted, copier.reader) if with_layout else counted
     except PdfError as error:
         return Inspection(None, encrypted=error.encrypted, problem=error.reason)
@@ -45,8 +48,37 @@ def _looked_at(counted: Inspection, reader: Reader) -> Inspection:
     pages = counted.pages or 0
     seen = pdfium.look(reader.file, pages)
     differs = seen.pages not in (None, pages)
-    note = f"pypdf counts {pages} pages, pdfium {seen.pages}" if differs else None
-    return replace(counted, layout=seen.layout, note=note)
+    notes = [counted.note, f"pypdf counts {pages} pages, pdfium {seen.pages}" if differs else None]
+    return replace(counted, layout=seen.layout, note="; ".join(filter(None, notes)) or None)
+
+
+def _repaired(counted: Inspection, copier: Copier) -> Inspection:
+    """The same with what became of the pages of a file that had to be repaired.
+
+    Raises:
+        PdfError: no page is whole.
+    """
+    repair, pages = copier.reader.repair, counted.pages or 0
+    is_truncated = copier.reader.is_truncated
+    # A part of what is drawn there may be lost: only a copy of a page shows that all is there.
+    whole = sum(_is_whole(copier, page) for page in range(1, pages + 1)) if is_truncated else pages
+    if not whole:
+        raise PdfError("truncated or damaged: the end of the PDF is missing, and no page is whole")
+    kind = "truncated" if is_truncated else "repaired"
+    readable = f"{kind}: {whole} of {pages} pages readable"
+    if not copier.reader.is_numbering_certain:
+        return replace(counted, problem=f"{readable}; where in the document they stood is not certain")
+    if repair and repair.is_tree_lost:
+        return replace(counted, problem=f"{readable}; whether there were more is not known")
+    return replace(counted, note=readable if is_truncated else "repaired: the file's index was damaged")
+
+
+def _is_whole(copier: Copier, page: int) -> bool:
+    try:
+        copier.copy(PageRange(page, page), io.BytesIO())
+    except PdfError:
+        return False
+    return True
 
 
 def cut(source: Source, pages: PageRange, target: Path, max_bytes: int | None = None) -> Copied:
@@ -78,7 +110,9 @@ def page_texts(data: bytes) -> tuple[str, ...]:
         PdfError: not a PDF, or encrypted in any way, as the Messages API takes it.
     """
     with limits():
-        reader = _reader(io.BytesIO(data))
+        file = io.BytesIO(data)
+        _check_kind(file)
+        reader = _reader(file)
         if reader.is_encrypted:
             raise PdfError("encrypted", encrypted=True)
         with _foreseen("the text cannot be read"):
@@ -114,7 +148,7 @@ def _open(source: Source) -> tuple[io.BufferedReader[WatchedFile], Copier]:
     file = io.BufferedReader(WatchedFile(source.path))  # closed by opened or _close_held
     try:
         _check_unchanged(source, file)
-        return file, Copier(_reader(file))
+        return file, Copier(_reader_of_any(file))
     except BaseException:
         file.close()
         _check_read(file)
@@ -143,16 +177,36 @@ def _close_held() -> None:
 
 
 def _reader(file: BinaryIO) -> Reader:
-    _check_shape(file)
+    if not _has_end(file):
+        raise PdfError("truncated or damaged: the end of the PDF is missing")
+    return _parsed(file)
+
+
+def _parsed(file: BinaryIO, repair: Repair | None = None) -> Reader:
     with _foreseen("not a readable PDF"):
-        reader = Reader(file)
+        reader = Reader(file, repair)
         if not reader.pages:  # reads the page tree, and so needs the password
             raise PdfError("the PDF has no pages")
     return reader
 
 
-def _check_shape(file: BinaryIO) -> None:
-    """Name what is plainly no PDF; pypdf would search a large file without ``startxref`` for minutes."""
+def _reader_of_any(file: BinaryIO) -> Reader:
+    """A reader, also of a file whose index must be made anew."""
+    _check_kind(file)
+    try:
+        return _reader(file)
+    except PdfError as error:
+        repair = None if error.encrypted else pdf_repair.repair(file)
+        if repair is None:
+            raise
+        try:
+            return _parsed(io.BufferedReader(Mended(file, repair.index)), repair)
+        except PdfError as second:
+            raise second if second.encrypted else error from None
+
+
+def _check_kind(file: BinaryIO) -> None:
+    """Name what is plainly no PDF."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if size == 0:
@@ -162,18 +216,20 @@ def _check_shape(file: BinaryIO) -> None:
     if b"%PDF-" not in head:
         kind = "an HTML page" if b"<html" in head.lower() or b"<!doctype html" in head.lower() else "something else"
         raise PdfError(f"not a PDF: the file holds {kind}")
-    if not _contains(file, b"startxref"):
-        raise PdfError("truncated or damaged: the end of the PDF is missing")
 
 
-def _contains(file: BinaryIO, needle: bytes) -> bool:
-    try:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return view.rfind(needle) >= 0
-    except OSError:  # bytes in memory, or a network share that maps no files
-        data = file.read()
-        file.seek(0)
-        return needle in data
+_OBJECT = re.compile(rb"\d[\0\t\n\f\r ]+\d{1,5}[\0\t\n\f\r ]+obj")
+
+
+def _has_end(file: BinaryIO) -> bool:
+    """Whether the place of an index is told behind the last object.
+
+    Without it pypdf would search a large file for minutes, and in a file that was cut off it may find that of an
+    earlier part.
+    """
+    with pdf_repair.view(file) as data:
+        place = data.rfind(b"startxref")
+        return place >= 0 and not _OBJECT.search(data, place)
 
 
 @contextmanager

@@ -49,9 +49,9 @@ def contract(workspace: Workspace) -> Path:
     return write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(1, PAGES + 1)])
 
 
-def original_of(path: Path, page_count: int = PAGES, encrypted: bool = False) -> Original:
+def original_of(path: Path, page_count: int = PAGES, must_be_cut: bool = False) -> Original:
     stat = path.stat()
-    return Original(Source(str(path), stat.st_size, stat.st_mtime_ns), page_count, encrypted)
+    return Original(Source(str(path), stat.st_size, stat.st_mtime_ns), page_count, must_be_cut)
 
 
 def chunk(first: int, last: int) -> Chunk:
@@ -146,7 +146,7 @@ def test_an_encrypted_file_is_sent_decrypted(workspace: Workspace, sandbox: Sand
     writer.encrypt("", "owner", algorithm="AES-256")
     protected = workspace.docs / "protected.pdf"
     writer.write(protected)
-    original = original_of(protected, encrypted=True)
+    original = original_of(protected, must_be_cut=True)
     endpoint = Endpoint(keep_bodies=True)
     with running(endpoint) as base_url:
         bench = Bench(workspace, sandbox, base_url)
@@ -367,7 +367,7 @@ def test_several_pages_that_are_too_large_are_to_be_split(
         whole = bench.prepare(chunk(1, 2), original_of(contract))
         assert isinstance(whole, Payload)
         bench.max_request_bytes = bench.around_bytes + (whole.spooled_bytes + 2) // 3 * 4
-        outcome = bench.prepare(WHOLE, replace(original_of(contract), encrypted=True))  # so that it must be cut
+        outcome = bench.prepare(WHOLE, replace(original_of(contract), must_be_cut=True))  # so that it must be cut
         assert isinstance(outcome, Split)
         assert (outcome.after, outcome.payload and outcome.payload.spooled_bytes) == (2, whole.spooled_bytes)
         assert "no more than pages 1-2 fit into a request of" in outcome.reason

@@ -20,7 +20,7 @@ from pypdf import PdfReader
 from pypdf.errors import PdfReadError
 from pypdf.generic import NullObject
 
-from pipeline import pdf_reader, pdf_writer
+from pipeline import pdf_reader, pdf_repair, pdf_writer
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, PdfError
@@ -882,13 +882,13 @@ def test_objects_are_found_where_the_table_is_wrong(shift: int) -> None:
 def test_many_dangling_references_cost_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file is not searched anew for each object that it has not."""
     searches = []
-    search = pdf_reader._object_headers
+    search = pdf_repair.object_headers
 
     def noted(file: Any) -> Any:
         searches.append(file)
         return search(file)
 
-    monkeypatch.setattr(pdf_reader, "_object_headers", noted)
+    monkeypatch.setattr(pdf_reader, "object_headers", noted)
     dangling = b"".join(b"/X%d %d 0 R" % (n, n) for n in range(1000, 4000))
     begun = time.process_time()
 

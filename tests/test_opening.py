@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 from pipeline import job, pdf, run
 from pipeline.domain import Layout
 from pipeline.ledger import Ledger
 from pipeline.sandbox import Sandbox
+from pipeline.serve import Endpoint, running
+from pipeline.splitter import page_texts
 from tests.conftest import Quiet, Workspace, clause, write_pdf
 from tests.test_run import risks_of
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_docs"
 
 
 def test_what_is_on_the_pages_is_recorded(workspace: Workspace) -> None:
@@ -40,6 +47,41 @@ def test_what_was_out_of_the_ordinary_is_in_every_report(workspace: Workspace) -
     pages = [page.read_text("utf-8") for page in (workspace.reports / "documents").glob("*.md")]
     assert sorted(page.count(f"P{note[1:]}.") for page in pages) == [0, 1]
     assert (workspace.reports / "index.html").read_text("utf-8").count(f"P{note[1:]}.") == 1
+
+
+def test_a_file_that_was_cut_off_is_partial_with_its_lost_pages_named(workspace: Workspace) -> None:
+    """What is whole is read, as a file that any reader opens; the rest is missing, tonight and in every run."""
+    shutil.copy(SAMPLES / "trouble" / "truncated.pdf", workspace.docs)
+    endpoint = Endpoint(keep_bodies=True)
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, report={"formats": ["html"]})
+        codes = [workspace.run().run.exit_code for _ in range(2)]
+
+    (document,) = json.loads((workspace.reports / "report.json").read_bytes())["documents"]
+    assert codes == [3, 3]
+    assert (document["status"], document["missing_pages"]) == ("partial", [[2, 2]])
+    assert document["note"] == "truncated: 1 of 2 pages readable"
+    assert document["reason"] == "page 2: page 2 cannot be cut: its content is missing"
+    (seen,) = endpoint.seen
+    sent = base64.b64decode(seen.body["messages"][0]["content"][0]["source"]["data"])
+    assert len(page_texts(sent)) == 1
+
+
+def test_a_repaired_file_is_sent_repaired_and_one_without_its_page_tree_is_never_done(workspace: Workspace) -> None:
+    """Broken bytes are left to no other reader; that pages may be missing is a reason even if all are answered."""
+    whole = write_pdf(workspace.docs / "a.pdf", [clause(1), clause(2)]).read_bytes()
+    (workspace.docs / "a.pdf").write_bytes(whole.replace(b"startxref", b"startxxxx"))
+    (workspace.docs / "b.pdf").write_bytes(whole.replace(b"/Pages", b"/Paged").replace(b"startxref", b"startxxxx"))
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url)
+        result = workspace.run()
+
+    assert risks_of(result) == [("K001", 1), ("K001", 1), ("K002", 2), ("K002", 2)]
+    assert [(d.status, d.missing_pages, d.note, d.reason) for d in result.documents] == [
+        ("done", (), "repaired: the file's index was damaged", None),
+        ("partial", (), None, "repaired: 2 of 2 pages readable; whether there were more is not known"),
+    ]
 
 
 class CrashingOnLayouts(Sandbox):

@@ -203,4 +203,4 @@ GOOD_TROUBLE = {
 """Pages of the files in ``trouble`` that can be read."""
 
 BAD_TROUBLE = frozenset({"locked.pdf", "truncated.pdf", "empty.pdf", "really-html.pdf"})
-"""The files in ``trouble`` that no reader can open."""
+"""The files in ``trouble`` that pypdf cannot open; of ``truncated.pdf`` the first of its two pages can be saved."""
