@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import chunk_worker, endpoints, messages
+from pipeline import chunk_worker, endpoints, messages, pdf
 from pipeline.domain import Failure, FailureClass, Usage
 from pipeline.errors import ExitCode, PipelineError
 from pipeline.job import Job
@@ -37,6 +37,8 @@ def check_job(job: Job, environment: Mapping[str, str]) -> Iterator[Finding]:
     """
     yield Finding("job file", f"{job.name}: {job.title}")
     yield _folder(job)
+    if job.source.passwords_env:
+        yield _passwords(job.source.passwords_env, environment)
     yield _writable("report folder", job.report.folder)
     yield _ledger(job)
     yield _price(job)
@@ -64,6 +66,14 @@ def _folder(job: Job) -> Finding:
     unreadable = sum(1 for file in found.files if file.problem)
     more = f", {unreadable} of them cannot be read" if unreadable else ""
     return Finding("source folder", f"{source.folder}: {len(found.files)} files match{more}")
+
+
+def _passwords(name: str, environment: Mapping[str, str]) -> Finding:
+    try:
+        passwords = pdf.passwords_of(name, environment)
+    except PipelineError as error:
+        return Finding("passwords", str(error), error.exit_code)
+    return Finding("passwords", f"{len(passwords.candidates)} from {name}")
 
 
 def _writable(what: str, folder: Path) -> Finding:

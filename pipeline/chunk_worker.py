@@ -80,6 +80,8 @@ class ChunkWorker:
                 return payload
             return await self._reduced(chunk, source, target, cut.size_bytes, reduced)
         except (PdfError, ImageError, SandboxError) as error:
+            if isinstance(error, PdfError) and error.encrypted:  # it was opened before, with a password not here now
+                return failures.not_this_run(str(error))
             return Failure(FailureClass.DOCUMENT, str(error))
         except SourceChangedError:
             target.unlink(missing_ok=True)

@@ -74,10 +74,11 @@ def retry(job: str, endpoint: str | None, limit: int | None, as_json: bool) -> i
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(job: str, endpoint: str | None, as_json: bool) -> int:
     """What a run would do, and why; sends nothing."""
-    from pipeline import progress, run
+    from pipeline import pdf, progress, run
 
     loaded = _loaded(job, endpoint)
-    _show_plan(loaded, run.plan_job(loaded, progress.Lines()), as_json)
+    passwords = pdf.passwords_of(loaded.source.passwords_env, os.environ)
+    _show_plan(loaded, run.plan_job(loaded, progress.Lines(), passwords), as_json)
     return ExitCode.COMPLETE
 
 
@@ -196,13 +197,14 @@ def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, 
 
     with Sandbox() as sandbox:
         sandbox.start()  # takes as long as the imports here
-        from pipeline import endpoints, progress, run
+        from pipeline import endpoints, pdf, progress, run
         from pipeline.reports import json_report
 
         job = _loaded(name, endpoint)
         key = endpoints.key_of(job.endpoint, os.environ)
+        passwords = pdf.passwords_of(job.source.passwords_env, os.environ)
         with progress.shown() as observer:
-            result = run.run_job(job, key, run.Options(failed_only, limit), sandbox, observer)
+            result = run.run_job(job, key, run.Options(failed_only, limit), sandbox, observer, passwords)
     with suppress(OSError):  # a reader that has gone away changes nothing about how the run ended
         if as_json:
             _print_json(json_report.totals(result))

@@ -96,6 +96,7 @@ class SourceSettings(_Section):
     include: Patterns = ("**/*.pdf",)
     exclude: Patterns = ()
     follow_links: bool = False
+    passwords_env: Annotated[str, AfterValidator(variable_name)] | None = None
 
     @field_validator("include")
     @classmethod
@@ -187,6 +188,13 @@ class RetrySettings(_Section):
         return max_wait_seconds
 
 
+class SandboxSettings(_Section):
+    """What one call in a worker process may take; a large file may take a second more for each megabyte."""
+
+    memory_mb: Annotated[int, Field(ge=200, le=1_000_000)] = 2000
+    timeout_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+
+
 class BudgetSettings(_Section):
     """What one run may cost in US dollars; None means no limit."""
 
@@ -242,6 +250,7 @@ class _JobFile(_Section):
     split: SplitSettings = SplitSettings()
     workers: WorkerSettings = WorkerSettings()
     retry: RetrySettings = RetrySettings()
+    sandbox: SandboxSettings = SandboxSettings()
     budget: BudgetSettings = BudgetSettings()
     prices: PriceSettings = PriceSettings()
     prompt: PromptSettings = PromptSettings()
@@ -303,6 +312,7 @@ class Job:
     split: SplitSettings
     workers: WorkerSettings
     retry: RetrySettings
+    sandbox: SandboxSettings
     budget: BudgetSettings
     prices: PriceSettings
     prompt: PromptSettings

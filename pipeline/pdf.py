@@ -6,16 +6,49 @@ The main process never loads the library that parses: a hostile file has nothing
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from pipeline.domain import Layout, MediaType, PageRange, Picture
+from pipeline.errors import SettingsError
 
 READER = f"pypdf {version('pypdf')}, pillow {version('pillow')}, repairs 1"
 """What decides whether a file can be opened: another version may open what this one could not."""
 
 
 _NOTHING_SEEN = Layout()
+
+
+_MOST_PASSWORDS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """What to try on locked files, from the environment variable ``name``; its repr shows no password."""
+
+    name: str = ""
+    candidates: tuple[str, ...] = field(default=(), repr=False)
+
+
+def passwords_of(name: str | None, environment: Mapping[str, str]) -> Passwords:
+    """The passwords in a variable, one on each line; none without a name.
+
+    Raises:
+        SettingsError: the variable has none, or too many.
+    """
+    if name is None:
+        return Passwords()
+    lines = environment.get(name, "").splitlines()
+    candidates = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not candidates:
+        raise SettingsError(
+            f"the passwords for locked files are missing: set the environment variable {name}, one password a line "
+            "(or take passwords_env out of the job file)"
+        )
+    if len(candidates) > _MOST_PASSWORDS:
+        raise SettingsError(f"the environment variable {name} holds more than {_MOST_PASSWORDS} passwords")
+    return Passwords(name, candidates)
 
 
 class PdfError(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -149,8 +149,8 @@ class Reader(PdfReader):
     object stays what it was.
     """
 
-    def __init__(self, file: BinaryIO, repair: Repair | None = None) -> None:
-        """Read ``file``, whose index was made by ``repair``, if it was."""
+    def __init__(self, file: BinaryIO, repair: Repair | None = None, passwords: Sequence[str] = ()) -> None:
+        """Read ``file``, whose index was made by ``repair``, if it was; what is locked with one of ``passwords``."""
         self.file = file
         self.repair = repair
         self.missed = 0  # look-ups of objects that are not there, or broken
@@ -167,9 +167,16 @@ class Reader(PdfReader):
         finally:
             if _listener.left_out.too_deep:
                 raise PdfReadError(_NESTED_TOO_DEEP)
+        self.password = self._unlocked(passwords) if self.is_encrypted else None
         self.resolved_objects.clear()  # a cross-reference stream is among them, under whatever number it claims
         self._opened = True
         self._fill_gaps_in_the_page_tree()
+
+    def _unlocked(self, passwords: Sequence[str]) -> str | None:
+        """The password that opens the file; None where none is needed, or none does."""
+        if self.decrypt(""):
+            return None
+        return next((password for password in passwords if self.decrypt(password)), None)
 
     def get_object(self, indirect_reference: int | IndirectObject) -> PdfObject | None:
         """The object; None where the file has none of this number.

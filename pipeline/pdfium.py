@@ -38,7 +38,7 @@ class Seen:
     layout: Layout
 
 
-def look(file: BinaryIO, pages: int) -> Seen:
+def look(file: BinaryIO, pages: int, password: str | None = None) -> Seen:
     """Look at every page of a file that has so many ``pages`` by pypdf's count.
 
     The layout is empty where pdfium counts others, for then its pages need not be pypdf's; the texts of more
@@ -47,12 +47,13 @@ def look(file: BinaryIO, pages: int) -> Seen:
     Args:
         file: opened for reading in binary, seekable; its position changes.
         pages: how many there are.
+        password: what it is locked with, if it is.
 
     Raises:
         OSError: the file cannot be read.
     """
     try:
-        with pypdfium2.PdfDocument(file) as document:
+        with pypdfium2.PdfDocument(file, password) as document:
             found = len(document)
             return Seen(found, _layout(document) if found == pages else Layout())
     except _TROUBLE:

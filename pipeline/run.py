@@ -36,14 +36,15 @@ from pipeline.errors import ExitCode, SettingsError
 from pipeline.failures import RetryPolicy
 from pipeline.job import Job
 from pipeline.ledger import Ledger, Lock
-from pipeline.pdf import Inspection, Source
+from pipeline.pdf import Inspection, Passwords, Source
 from pipeline.prices import PriceList
-from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.sandbox import Limits, Sandbox, SandboxError
 from pipeline.scanner import scan
 from pipeline.standing import PlannedDocument, Standing
 from pipeline.text import shortened
 from pipeline.verdicts import Stop
 
+_NO_PASSWORDS = Passwords()
 _IDLE_AFTER_S = 1.0  # by then the first requests are out, and their answers take longer
 
 
@@ -58,11 +59,18 @@ class Options:
     limit: int | None = None
 
 
-def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, observer: Observer) -> RunResult:
+def run_job(
+    job: Job,
+    key: str | None,
+    options: Options,
+    sandbox: Sandbox,
+    observer: Observer,
+    passwords: Passwords = _NO_PASSWORDS,
+) -> RunResult:
     """Read what is new in the job's folder and write the reports; the result says how it ended.
 
-    ``key`` is None for an endpoint that takes none. ``sandbox`` is stopped when all was sent. May be killed
-    at any moment and called again.
+    ``key`` is None for an endpoint that takes none; ``passwords`` are tried on locked files. ``sandbox`` is stopped
+    when all was sent. May be killed at any moment and called again.
 
     Raises:
         PipelineError: nothing could be done; see ``errors``.
@@ -70,12 +78,13 @@ def run_job(job: Job, key: str | None, options: Options, sandbox: Sandbox, obser
     """
     _check_budget(job)
     _check_report_folder(job)
+    _set_up(sandbox, job, passwords)
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
         files = _scan(job, ledger, observer)
         ledger.begin_run(job.name, run)
         with _ending(run, ledger):
-            stop = asyncio.run(_open_and_send(job, key, options, sandbox, observer, ledger, files, run.id))
+            stop = asyncio.run(_open_and_send(job, key, options, sandbox, observer, ledger, files, run.id, passwords))
             sandbox.stop()
             result = _result(job, ledger, files, run, stop)
             reports.write(result, job.report.folder, job.report.formats)
@@ -124,12 +133,12 @@ def status_job(job: Job) -> Status:
         return Status(_last_result(job, ledger), spending.requests, spending.cost_usd, ledger.cut_off_attempts())
 
 
-def plan_job(job: Job, observer: Observer) -> tuple[PlannedDocument, ...]:
+def plan_job(job: Job, observer: Observer, passwords: Passwords = _NO_PASSWORDS) -> tuple[PlannedDocument, ...]:
     """What a run would do now, document by document. Sends and writes nothing."""
     with Ledger.reading(job.ledger.path) as ledger:
         before = ledger.files(job.source.folder)
         files = _found(job, before, observer)
-        contents = asyncio.run(_open_for_plan(job, ledger, files))
+        contents = asyncio.run(_open_for_plan(job, ledger, files, passwords))
         return tuple(Standing(job, ledger, files, contents).plan(before, _prices(job)))
 
 
@@ -163,10 +172,25 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
 # --- open
 
 
-async def _open_for_plan(job: Job, ledger: Ledger, files: Sequence[SourceFile]) -> Mapping[str, Content]:
+def _set_up(sandbox: Sandbox, job: Job, passwords: Passwords) -> None:
+    limits = Limits(job.sandbox.memory_mb * 1_000_000, job.sandbox.timeout_seconds)
+    sandbox.use(limits, ("pipeline.splitter:use", passwords) if passwords.candidates else None)
+
+
+def _settled(contents: Mapping[str, Content], passwords: Passwords) -> dict[str, Content]:
+    """What need not be opened again: another password may open what was locked."""
+    is_locked = {sha256 for sha256, c in contents.items() if c.pages is None and c.encrypted and passwords.candidates}
+    return {sha256: content for sha256, content in contents.items() if sha256 not in is_locked}
+
+
+async def _open_for_plan(
+    job: Job, ledger: Ledger, files: Sequence[SourceFile], passwords: Passwords
+) -> Mapping[str, Content]:
     contents = ledger.contents(pdf.READER)
+    known = _settled(contents, passwords)
     with Sandbox() as sandbox:
-        async for opened in _opened(_sources(job, files), contents, sandbox):
+        _set_up(sandbox, job, passwords)
+        async for opened in _opened(_sources(job, files), known, sandbox):
             contents.update({content.sha256: content for content in opened})
     return contents
 
@@ -233,10 +257,12 @@ async def _open_and_send(
     ledger: Ledger,
     files: Sequence[SourceFile],
     run: str,
+    passwords: Passwords,
 ) -> Stop | None:
     sources = _sources(job, files)
     contents = ledger.contents(pdf.READER)
-    known = {sha256: c for sha256, c in contents.items() if c.pages is not None or not options.failed_only}
+    settled = _settled(contents, passwords)
+    known = {sha256: c for sha256, c in settled.items() if c.pages is not None or not options.failed_only}
     async for opened in _opened(sources, known, sandbox):
         ledger.record_contents(opened, pdf.READER)
         contents.update({content.sha256: content for content in opened})

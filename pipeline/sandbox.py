@@ -14,7 +14,9 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from types import TracebackType
@@ -24,9 +26,15 @@ from pebble import ProcessExpired, ProcessPool
 
 from pipeline.text import shortened
 
-_MEMORY_BYTES = 2_000_000_000
-_TIMEOUT_S = 60.0
 _TIMEOUT_S_PER_MB = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may take. A call about a large file may take a second more for each megabyte."""
+
+    memory_bytes: int = 2_000_000_000
+    timeout_s: float = 60.0
 
 
 class SandboxError(Exception):
@@ -43,6 +51,8 @@ class Sandbox:
 
     def __init__(self, processes: int | None = None) -> None:
         self.processes = min(processes or _processors(), _processors())
+        self._limits = Limits()
+        self._before: tuple[str, object] | None = None
         self._starting: threading.Thread | None = None
         self._stopped = False
         self._pool = self._new_pool()
@@ -50,10 +60,16 @@ class Sandbox:
     def _new_pool(self) -> ProcessPool:
         return ProcessPool(
             max_workers=self.processes,
-            initializer=_limit_this_process,
-            initargs=[_MEMORY_BYTES],
+            initializer=_set_up_this_process,
             context=_context(),
         )
+
+    def use(self, limits: Limits, before: tuple[str, object] | None = None) -> None:
+        """Keep to these limits from now on, and call a function with one argument ``before`` each call.
+
+        The argument travels through a pipe and stays in memory, so it may be a secret.
+        """
+        self._limits, self._before = limits, before
 
     async def call(self, size_bytes: int, function: str, *args: object) -> Any:
         """``function(*args)`` in a worker; ``size_bytes`` of the file at hand scales the time limit.
@@ -65,11 +81,12 @@ class Sandbox:
             InterruptedError: the worker was ended from outside.
             Exception: what the function itself raised.
         """
-        timeout_s = _TIMEOUT_S + _TIMEOUT_S_PER_MB * size_bytes / 1e6
+        limits = self._limits
+        timeout_s = limits.timeout_s + _TIMEOUT_S_PER_MB * size_bytes / 1e6
         for _ in range(2):
             pool = self._pool
             try:
-                future = pool.schedule(_call, args=[timeout_s, function, *args])
+                future = pool.schedule(_call, args=[limits.memory_bytes, timeout_s, self._before, function, *args])
             except RuntimeError:
                 self._replace(pool)
                 continue
@@ -84,7 +101,7 @@ class Sandbox:
                     break
                 raise SandboxError(f"reading it crashed the reader (exit code {error.exitcode})") from None
             except MemoryError:
-                raise SandboxError(f"reading it needed more than {_MEMORY_BYTES / 1e9:.0f} GB of memory") from None
+                raise SandboxError(f"reading it needed more than {limits.memory_bytes / 1e9:g} GB of memory") from None
             except RecursionError as error:
                 raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
         raise InterruptedError(errno.EINTR, "the reader was ended from outside")
@@ -132,23 +149,30 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _call(timeout_s: float, function: str, *args: object) -> Any:
+def _call(memory_bytes: int, timeout_s: float, before: tuple[str, object] | None, function: str, *args: object) -> Any:
     """Runs in a worker, which the alarm ends: the pool's own limit goes by a wall clock that may be set forward."""
-    module, _, name = function.partition(":")
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_REAL, timeout_s)
     try:
-        return getattr(importlib.import_module(module), name)(*args)
+        if before:
+            _named(before[0])(before[1])
+        return _named(function)(*args)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _limit_this_process(memory_bytes: int) -> None:
+def _named(function: str) -> Callable[..., Any]:
+    module, _, name = function.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _set_up_this_process() -> None:
     """Runs once in each worker before its first call."""
     os.setsid()  # ^C and time-outs are sent to whole groups; only the parent decides what they mean
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

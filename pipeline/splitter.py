@@ -19,10 +19,18 @@ from typing import BinaryIO
 from pipeline import pdf_repair, pdfium
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
-from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedError
+from pipeline.pdf import Copied, Inspection, Passwords, PdfError, Source, SourceChangedError
 from pipeline.pdf_reader import FileNotDecryptedError, Reader, WatchedFile, limits, words
 from pipeline.pdf_repair import Mended, Repair
 from pipeline.text import shortened
+
+_passwords = Passwords()  # in the memory of this process alone
+
+
+def use(passwords: Passwords) -> None:
+    """Try these on locked files from now on."""
+    global _passwords
+    _passwords = passwords
 
 
 def inspect(source: Source, with_layout: bool = True) -> Inspection:
@@ -46,7 +54,7 @@ def inspect(source: Source, with_layout: bool = True) -> Inspection:
 
 def _looked_at(counted: Inspection, reader: Reader) -> Inspection:
     pages = counted.pages or 0
-    seen = pdfium.look(reader.file, pages)
+    seen = pdfium.look(reader.file, pages, reader.password)
     differs = seen.pages not in (None, pages)
     notes = [counted.note, f"pypdf counts {pages} pages, pdfium {seen.pages}" if differs else None]
     return replace(counted, layout=seen.layout, note="; ".join(filter(None, notes)) or None)
@@ -184,7 +192,7 @@ def _reader(file: BinaryIO) -> Reader:
 
 def _parsed(file: BinaryIO, repair: Repair | None = None) -> Reader:
     with _foreseen("not a readable PDF"):
-        reader = Reader(file, repair)
+        reader = Reader(file, repair, _passwords.candidates)
         if not reader.pages:  # reads the page tree, and so needs the password
             raise PdfError("the PDF has no pages")
     return reader
@@ -240,7 +248,8 @@ def _foreseen(what: str) -> Iterator[None]:
     except (PdfError, MemoryError):
         raise
     except FileNotDecryptedError:
-        raise PdfError("a password is needed to open it", encrypted=True) from None
+        tried = f"; none of the {len(_passwords.candidates)} in {_passwords.name} opens it" if _passwords.name else ""
+        raise PdfError(f"a password is needed to open it{tried}", encrypted=True) from None
     except NotImplementedError as error:  # an unknown security handler
         raise PdfError(
             f"encrypted in a way that cannot be opened: {shortened(str(error), 120)}", encrypted=True

@@ -27,6 +27,7 @@ folder = "../sample_docs/contracts"    # relative paths: from this file
 include = ["**/*.pdf"]
 exclude = []
 follow_links = false
+passwords_env = "PDF_PASSWORDS"
 
 [endpoint]
 use = "offline"
@@ -42,6 +43,10 @@ timeout_seconds = 600
 max_pages = 20
 max_request_mb = 30
 overlap_pages = 0
+
+[sandbox]
+memory_mb = 2000
+timeout_seconds = 60
 
 [workers]
 concurrency = 8
@@ -357,6 +362,13 @@ def test_a_syntax_error_has_line_and_column(problems: Problems, text: str, probl
         ("split", "max_request_mb = 32.1", "max_request_mb = 32.1: must be at most 32"),
         ("split", "max_request_mb = true", "max_request_mb = true: must be a number"),
         ("split", "overlap_pages = -1", "overlap_pages = -1: must be at least 0"),
+        (
+            "source",
+            'passwords_env = "open sesame"',
+            "passwords_env: must be the NAME of an environment variable (capital letters, digits, _), never the key",
+        ),
+        ("sandbox", "memory_mb = 100", "memory_mb = 100: must be at least 200"),
+        ("sandbox", "timeout_seconds = 0", "timeout_seconds = 0: must be at least 1"),
         ("split", "overlap_pages = 20", "overlap_pages = 20: must be less than max_pages (20)"),
         ("workers", "concurrency = 0", "concurrency = 0: must be at least 1"),
         ("workers", "concurrency = 1025", "concurrency = 1025: must be at most 1024"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 
 from pipeline import sandbox as sandbox_module
 from pipeline.pdf import PdfError
-from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.sandbox import Limits, Sandbox, SandboxError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,14 +114,14 @@ def test_endless_nesting_is_a_reason(sandbox: Sandbox) -> None:
     asyncio.run(calls())
 
 
-def test_a_hang_is_ended_and_the_next_call_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_is_ended_and_the_next_call_works(sandbox: Sandbox) -> None:
     """A call beyond its time is ended with the limit in its reason."""
-    monkeypatch.setattr(sandbox_module, "_TIMEOUT_S", 0.1)
 
     async def calls() -> None:
+        sandbox.use(Limits(timeout_s=0.1))
         with pytest.raises(SandboxError, match="took more than 0 s"):
             await sandbox.call(0, "signal:pause")
-        monkeypatch.undo()
+        sandbox.use(Limits())
         assert await still_works(sandbox)
 
     asyncio.run(calls())
@@ -137,12 +138,49 @@ def test_a_clock_that_is_set_forward_ends_no_call(sandbox: Sandbox, monkeypatch:
 
 def test_the_time_limit_grows_with_the_file(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file may take longer: so many seconds more for each megabyte."""
-    monkeypatch.setattr(sandbox_module, "_TIMEOUT_S", 0.0)
+    sandbox.use(Limits(timeout_s=0.0))
     monkeypatch.setattr(sandbox_module, "_TIMEOUT_S_PER_MB", 0.5)
 
     async def calls() -> None:
         with pytest.raises(SandboxError, match="took more than 1 s"):
             await sandbox.call(2_000_000, "signal:pause")
+
+    asyncio.run(calls())
+    sandbox.use(Limits())
+
+
+def test_the_memory_limit_can_be_chosen(sandbox: Sandbox) -> None:
+    """Less and more than usual hold for the calls that follow, in processes that run already."""
+
+    async def calls() -> None:
+        sandbox.use(Limits(memory_bytes=500_000_000))
+        with pytest.raises(SandboxError, match=r"more than 0\.5 GB of memory"):
+            await sandbox.call(0, "builtins:bytearray", 600_000_000)
+        sandbox.use(Limits(memory_bytes=3_000_000_000))
+        soft, _ = await sandbox.call(0, "resource:getrlimit", resource.RLIMIT_AS)
+        assert soft == 3_000_000_000
+        sandbox.use(Limits())
+
+    asyncio.run(calls())
+
+
+def test_what_goes_before_a_call_reaches_every_process_and_no_command_line(sandbox: Sandbox) -> None:
+    """A secret is there in a fresh process too, and nobody sees it in the list of processes."""
+    secret = "open sesame 4711"
+
+    async def calls() -> None:
+        sandbox.use(Limits(), ("sys:intern", secret))
+        with pytest.raises(SandboxError):
+            await sandbox.call(0, "os:_exit", 7)
+        worker = await sandbox.call(0, "os:getpid")
+        if Path("/proc").exists():
+            for part in ("cmdline", "environ"):
+                assert secret.encode() not in Path(f"/proc/{worker}/{part}").read_bytes()
+        sandbox.use(Limits(), ("builtins:int", secret))
+        with pytest.raises(ValueError, match="invalid literal"):
+            await still_works(sandbox)
+        sandbox.use(Limits())
+        assert await still_works(sandbox)
 
     asyncio.run(calls())
 

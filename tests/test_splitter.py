@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -367,9 +367,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that a reader is made for."""
     names: list[str] = []
 
-    def noted(file: io.BufferedReader, repair: Repair | None = None) -> Reader:
+    def noted(file: io.BufferedReader, repair: Repair | None, passwords: Sequence[str]) -> Reader:
         names.append(Path(file.name).name)
-        return Reader(file, repair)
+        return Reader(file, repair, passwords)
 
     monkeypatch.setattr(splitter, "Reader", noted)
     return names
