@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline import sandbox as sandbox_module
 from pipeline import splitter
 from pipeline.domain import PageRange, SourceFile
 from pipeline.pdf import Copied, Inspection, Source
-from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.sandbox import Limits, Sandbox, SandboxError
 from tests.conftest import write_pdf
 from tools.corpus import __main__ as corpus
 from tools.corpus import by_pdfium, by_pypdf, table
@@ -67,18 +68,19 @@ def kinds(one: Examined) -> set[Kind]:
 
 
 def test_the_samples_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
-    """Through the real sandbox, pictures too: every page is cut and is the same, and each refusal has its reason."""
+    """Through the real sandbox, pictures too: every page there is is cut the same, each refusal has its reason."""
     code = corpus.main([str(ROOT / "sample_docs"), "--pictures", "--json"])
 
     figures = json.loads(capsys.readouterr().out)
     assert code == 0
-    assert (figures["files"], figures["opened"], figures["findings"]) == (18, 14, [])
-    assert figures["pages"] == figures["pages_cut"] == figures["pages_compared"] == 104
+    assert (figures["files"], figures["opened"], figures["findings"]) == (18, 15, [])
+    assert figures["pages"] == 106  # one of them is lost with the end of its file
+    assert figures["pages_cut"] == 105
+    assert figures["pages_compared"] == 104  # other readers do not open that file
     assert sorted(group["reason"] for group in figures["not_opened"]) == [
         "a password is needed to open it",
         "not a PDF: the file holds an HTML page",
         "the file is empty",
-        "truncated or damaged: the end of the PDF is missing",
     ]
     assert 0.9 < figures["chunk_bytes_per_source_byte"] < 1.1
     assert 20 < figures["peak_mb"] < 500
@@ -109,7 +111,7 @@ def test_a_hang_ends_the_file_and_not_the_bench(
 ) -> None:
     """Ended by the sandbox, counted, and code 1."""
     write_pdf(three.with_name("other.pdf"), ["another"])
-    monkeypatch.setattr(sandbox_module, "_TIMEOUT_S", 0.0001)
+    monkeypatch.setattr(sandbox_module, "Limits", partial(Limits, timeout_s=0.0001))
 
     assert corpus.main([str(three.parent), "--json"]) == 1
 

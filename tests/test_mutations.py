@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,9 @@ def test_another_exception_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "inspect: raised KeyError: '/P'" in complaints(tmp_path)
 
 
-@pytest.mark.parametrize("found", [Inspection(None), Inspection(0), Inspection(4, problem="broken")])
+@pytest.mark.parametrize("found", [Inspection(None), Inspection(0), Inspection(0, problem="broken")])
 def test_neither_pages_nor_a_reason_is_seen(found: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An inspection gives one of the two."""
+    """An inspection gives one of the two, or both where pages are lost."""
     monkeypatch.setattr(splitter, "inspect", lambda source: found)
 
     assert "inspect: neither pages nor a reason" in complaints(tmp_path)
@@ -138,7 +139,7 @@ def test_a_bad_chunk_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_hang_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the sandbox says of a file is a complaint, and the next file is tried."""
-    monkeypatch.setattr(sandbox, "_TIMEOUT_S", 0.0001)
+    monkeypatch.setattr(sandbox, "Limits", partial(sandbox.Limits, timeout_s=0.0001))
     broken: list[Broken] = []
 
     asyncio.run(break_all({"one": SOUND}, range(3), broken.append))

@@ -80,7 +80,7 @@ class _Attempt:
         """The number of pages; None when there is a reason."""
         with self._watched("inspect"):
             found = splitter.inspect(source)
-            if (found.pages is None) != (found.problem is not None) or found.pages == 0:
+            if (found.pages is None and found.problem is None) or found.pages == 0:  # with both, pages are lost
                 self.complaints.append(f"inspect: neither pages nor a reason: {found}")
             return found.pages
         return None
