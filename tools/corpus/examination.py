@@ -160,16 +160,7 @@ class Examiner:
             examined.uncompared[shortened(f"pdfium: {error}", 80)] += len(pages)
             return
         for number, (old, new) in enumerate(zip(before, chunk, strict=True), pages.first):
-            if old is None:
-                examined.uncompared["pdfium does not load the page of the source"] += 1
-                continue
-            kinds = differences(old, new)
-            if kinds and examined.note:  # a broken index leaves a choice, and the report says that we made one
-                examined.uncompared["pdfium repairs the source in another way"] += 1
-                continue
-            examined.compared += 1
-            for kind in kinds:
-                found(kind, "pdfium sees another page", PageRange(number, number))
+            _compare(examined, number, old, new)
 
     async def _seen(self, path: Path, size_bytes: int, pages: PageRange) -> tuple[Seen | None, ...]:
         seen: tuple[Seen | None, ...] = await self._judge.call(
@@ -191,6 +182,20 @@ def chunks(pages: int, pages_per_chunk: int) -> Iterator[PageRange]:
     """The ranges that a document is cut into."""
     for first in range(1, pages + 1, pages_per_chunk):
         yield PageRange(first, min(pages, first + pages_per_chunk - 1))
+
+
+def _compare(examined: Examined, number: int, old: Seen | None, new: Seen | None) -> None:
+    """One page of the source and of the chunk."""
+    if old is None:
+        examined.uncompared["pdfium does not load the page of the source"] += 1
+        return
+    kinds = list(differences(old, new))
+    if kinds and examined.note:  # a broken index leaves a choice, and the report says that we made one
+        examined.uncompared["pdfium repairs the source in another way"] += 1
+        return
+    examined.compared += 1
+    page = PageRange(number, number)
+    examined.findings += [Finding(kind, "pdfium sees another page", page) for kind in kinds]
 
 
 def differences(before: Seen, after: Seen | None) -> Iterator[Kind]:
