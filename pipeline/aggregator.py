@@ -114,7 +114,8 @@ def _reason(problem: str | None, chunks: Sequence[PlannedChunk]) -> str | None:
             again = " (the next run tries again)" if record.failure is FailureClass.TRANSIENT else ""
             reasons.append(f"{where}: {record.reason}{again}")
         elif record.state is ChunkState.OPEN:
-            reasons.append(f"{where}: not answered yet")
+            because = f" ({record.reason})" if record.reason else ""
+            reasons.append(f"{where}: not answered yet{because}")
     if not reasons:
         return None
     more = len(reasons) - _REASONS_SHOWN

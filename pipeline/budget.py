@@ -35,10 +35,13 @@ class Budget:
         self._held: dict[int, float] = {}  # by the id of the attempt: sums of floats do not come back to zero
         self._dearest = 0.0  # of all requests so far, the cost in relation to what was expected
 
-    @property
-    def left_in_words(self) -> str:
-        """The limit and what is spent, for people."""
-        return f"${self._max_usd or 0.0:g} with ${self._spent_usd:.4f} spent"
+    def refusal(self, reservation: Reservation) -> str:
+        """Why a request cannot be sent, and what to do, in one line for people."""
+        limit = f"max_usd = {self._max_usd or 0.0:g}"
+        if not self._spent_usd:
+            return f"{limit} does not cover one request, which may cost ${reservation.usd:.4f}: raise it"
+        spent = f"${self._spent_usd:.4f} is spent, and the next request may cost ${reservation.usd:.4f}"
+        return f"the budget ends here ({limit}): {spent}; the next run goes on with a new one"
 
     def reservation(self, task: Task, max_tokens: int) -> Reservation:
         """What a request for ``task`` would reserve now; nothing where there is no limit."""

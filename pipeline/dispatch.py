@@ -189,9 +189,7 @@ class Dispatcher:
         reservation = self._budget.reservation(item.task, item.max_tokens)
         if not self._budget.covers(reservation):
             if not self._in_flight:  # else a result may yet make room
-                left = self._budget.left_in_words
-                reason = f"the budget does not cover the next request (up to ${reservation.usd:.4f}; {left})"
-                self._end(Stop(ExitCode.BUDGET, f"{reason}; a run with a new budget goes on"))
+                self._end(Stop(ExitCode.BUDGET, self._budget.refusal(reservation)))
             return None
         return replace(self._ready.popleft(), reservation=reservation)
 
@@ -353,9 +351,16 @@ class Dispatcher:
         if again.wait_s is None:
             self._feed.first(again.item)
             return 0.0
-        waits = self._feed.later if again.wait_s <= self._rules.retry.max_wait_s else self._feed.put_off
-        waits(again.item, time.monotonic() + again.wait_s)
-        return again.wait_s
+        due_s, longest_s = time.monotonic() + again.wait_s, self._rules.retry.max_wait_s
+        if again.wait_s <= longest_s:
+            self._feed.later(again.item, due_s)
+            return again.wait_s
+        self._feed.put_off(again.item, due_s)
+        self._observer.said(
+            f"a chunk is put off: the API wants it in {again.wait_s:.0f} s, and max_wait_seconds is {longest_s:g};"
+            " it goes out then, or with the next run"
+        )
+        return None
 
     def _end(self, stop: Stop) -> None:
         self.stop = self.stop or stop

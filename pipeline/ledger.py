@@ -328,9 +328,10 @@ class Ledger:
             for row in rows
         }
 
-    def asked_contents(self) -> frozenset[str]:
-        """The contents of which any chunk was ever planned to be sent."""
-        return frozenset(row[0] for row in self._database.execute("SELECT DISTINCT content FROM chunks"))
+    def answered_contents(self) -> frozenset[str]:
+        """The contents of which any chunk was ever answered, under whatever request fingerprint."""
+        rows = self._database.execute("SELECT DISTINCT content FROM chunks WHERE state = 'answered'")
+        return frozenset(row[0] for row in rows)
 
     def full_record(self, chunk: str) -> ChunkRecord:
         """One chunk with its result, its attempts and the id of its last request."""

@@ -200,11 +200,11 @@ class Why(StrEnum):
     UNREADABLE = "unreadable"  # cannot be opened; nothing to send
 
 
-def why(chunks: tuple[PlannedChunk, ...], *, content_changed: bool, content_asked: bool) -> Why:
+def why(chunks: tuple[PlannedChunk, ...], *, content_changed: bool, content_answered: bool) -> Why:
     """The reason for one document.
 
-    ``content_changed``: an earlier run saw its path with other bytes; ``content_asked``: the ledger has
-    chunks of its content, under whatever request fingerprint.
+    ``content_changed``: an earlier run saw its path with other bytes; ``content_answered``: the ledger has
+    answers for its content, under whatever request fingerprint.
     """
     states = {planned.record.state for planned in chunks}
     if not chunks:
@@ -215,6 +215,6 @@ def why(chunks: tuple[PlannedChunk, ...], *, content_changed: bool, content_aske
         return Why.FAILED_BEFORE
     if ChunkState.ANSWERED in states:
         return Why.UNFINISHED
-    if content_asked:
+    if content_answered:
         return Why.PROMPT_CHANGED
     return Why.CHANGED if content_changed else Why.NEW

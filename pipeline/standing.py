@@ -109,7 +109,7 @@ class Standing:
 
     def plan(self, files_before: Mapping[str, SourceFile], prices: PriceList) -> Iterator[PlannedDocument]:
         """What a run would do for each file, and why. ``files_before`` are those of the last run."""
-        known, asked, plan = self._known(), self.ledger.asked_contents(), self._planning()
+        known, answered, plan = self._known(), self.ledger.answered_contents(), self._planning()
         paid: set[str | None] = {None}
         for file in self.files:
             content = self.contents.get(file.sha256) if file.sha256 else None
@@ -118,7 +118,7 @@ class Standing:
             why = planner.why(
                 chunks,
                 content_changed=before is not None and before.sha256 != file.sha256,
-                content_asked=file.sha256 in asked,
+                content_answered=file.sha256 in answered,
             )
             is_twin = file.sha256 in paid
             paid.add(file.sha256)

@@ -92,10 +92,10 @@ def test_what_may_have_been_billed_counts_as_spent() -> None:
     reservation = books.reservation(chunk(1), MAX_TOKENS)
     books.hold(1, reservation)
     books.settle(1, reservation, None, billed=False)
-    assert "with $0.0000 spent" in books.left_in_words
+    assert "does not cover one request" in books.refusal(reservation)
     books.hold(2, reservation)
     books.settle(2, reservation, None, billed=True)
-    assert f"with ${reservation.usd:.4f} spent" in books.left_in_words
+    assert f"${reservation.usd:.4f} is spent" in books.refusal(reservation)
 
 
 def test_a_synthesis_reserves_by_its_text() -> None:

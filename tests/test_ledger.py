@@ -211,7 +211,7 @@ def test_contents_are_known_by_what_was_asked(ledger: Ledger) -> None:
     tried(ledger, answer(), ANSWERED, chunk="c1", run="r1", content="k1")
     tried(ledger, trouble(), FAILED, chunk="c2", run="r2", content="k2")
 
-    assert ledger.asked_contents() == {"k1", "k2"}
+    assert ledger.answered_contents() == {"k1"}
     assert ledger.contents_sent_in("r2") == {"k2"}
 
 

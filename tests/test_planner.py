@@ -275,7 +275,7 @@ def test_why_a_document_is_sent(states: list[ChunkState], changed: bool, asked: 
     """The plan gives the nearest reason for each document."""
     chunks = tuple(PlannedChunk(chunk(n, n), ChunkRecord(state)) for n, state in enumerate(states, 1))
 
-    assert why(chunks, content_changed=changed, content_asked=asked) is reason
+    assert why(chunks, content_changed=changed, content_answered=asked) is reason
 
 
 def test_a_chunk_that_was_cut_to_fit_is_replaced_by_what_fitted_and_the_rest() -> None:

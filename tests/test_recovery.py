@@ -229,6 +229,19 @@ def test_a_document_that_fails_alone_night_after_night_is_named_too(workspace: W
     assert "Not fully read in 5 runs in a row or more: a.pdf (5 runs)." in out.splitlines()
 
 
+def test_a_chunk_that_is_put_off_says_what_the_api_wants(workspace: Workspace) -> None:
+    """Its document is partial for that reason, and the plan does not take it for asked with another prompt."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    write_pdf(workspace.docs / "b.pdf", [clause(2)])
+    later = Fault(FaultKind.RATE_LIMIT, retry_after_s=40.0)
+    result = run(workspace, Endpoint(FaultPlan((FaultRule(later, text="schedule K001"),))))
+    put_off = result.documents[0]
+    assert (result.run.exit_code, put_off.status) == (3, DocumentStatus.PARTIAL)
+    assert "page 1: not answered yet (429 rate_limit_error" in str(put_off.reason)
+    _, out, _ = workspace.docpipe("plan", str(workspace.job_file), "--json")
+    assert [row["why"] for row in json.loads(out)] == ["new", "unchanged"]
+
+
 def test_a_document_that_was_not_tried_is_not_blamed(workspace: Workspace) -> None:
     """Runs with a limit leave the others alone, however many."""
     for name in "abc":

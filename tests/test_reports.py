@@ -415,7 +415,7 @@ def test_the_summary_says_what_happened_and_what_to_do() -> None:
     assert "1: 0 critical, 1 high, 0 medium, 0 low" in shown
     assert "5 (2 retries, 1 chunk recovered)" in shown
     assert "reports/x\n" in shown
-    assert "partial  p.pdf: no answer for pages 3-4; rate limited" in shown
+    assert "partial  p.pdf: rate limited" in shown
     assert "failed   broken.pdf: not a PDF" in shown
     assert shown.endswith("docpipe retry x\n")
 

@@ -569,10 +569,11 @@ def test_a_twin_stands_in_for_a_file_that_goes_away(workspace: Workspace, monkey
 
 
 def test_a_budget_below_one_request_sends_nothing_and_says_so(workspace: Workspace) -> None:
-    """The reason names the estimate and what is left."""
+    """The reason names the cost and what to do."""
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     with running(Endpoint()) as base_url:
         workspace.write_job(base_url, budget={"max_usd": 0.000001})
         result = workspace.run()
     assert (result.run.exit_code, result.spending.requests) == (7, 0)
-    assert "does not cover the next request" in (result.run.stopped_because or "")
+    assert "does not cover one request" in (result.run.stopped_because or "")
+    assert "raise it" in (result.run.stopped_because or "")

@@ -74,7 +74,7 @@ def _quotes(verified_share: float | None) -> str:
 
 def _named(document: DocumentResult) -> str:
     missing = f"no answer for pages {ranges(document.missing_pages)}" if document.missing_pages else ""
-    problem = "; ".join(filter(None, (missing, one_line(document.reason or ""))))
+    problem = one_line(document.reason or "") or missing  # reasons name their pages
     return _fit(f"  {document.status:<7}  {_fit(printable(document.path), _PATH_COLUMNS)}: {problem}")
 
 
