@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _TROUBLE = (pypdfium2.PdfiumError, RuntimeError, IndexError, ValueError, ZeroDiv
 
 _MOST_PAGES = 5_000  # some ten seconds
 _MOST_BOOKMARKS = 5_000
+_HELD_BYTES = 20_000_000
 _MOST_OBJECTS = 1_000  # of a page; scans have few
 _FORMS_DEEP = 3
 _SCAN_CHARS = 50  # a number or a stamp may be text on a page that is a picture
@@ -55,22 +57,25 @@ def look(file: BinaryIO, pages: int, password: str | None = None) -> Seen:
     try:
         with pypdfium2.PdfDocument(file, password) as document:
             found = len(document)
-            return Seen(found, _layout(document) if found == pages else Layout())
+            if found != pages:
+                return Seen(found, Layout())
+            bookmarks = tuple(sorted(set(_bookmarked(document))))
+        if pages > _MOST_PAGES:
+            return Seen(pages, Layout(bookmarks=bookmarks))
+        texts = list(_texts(file, pages, password))
+        scans = tuple(number for number, (_, is_scan) in enumerate(texts, 1) if is_scan)
+        return Seen(pages, Layout(tuple(chars for chars, _ in texts), scans, bookmarks))
     except _TROUBLE:
         return Seen(None, Layout())
 
 
-def _layout(document: pypdfium2.PdfDocument) -> Layout:
-    bookmarks = tuple(sorted(set(_bookmarked(document))))
-    if len(document) > _MOST_PAGES:
-        return Layout(bookmarks=bookmarks)
-    text_chars, scans = [], []
-    for number in range(1, len(document) + 1):
-        chars, is_scan = _text(document, number)
-        text_chars.append(chars)
-        if is_scan:
-            scans.append(number)
-    return Layout(tuple(text_chars), tuple(scans), bookmarks)
+def _texts(file: BinaryIO, pages: int, password: str | None) -> Iterator[tuple[int, bool]]:
+    """``_text`` of each page. A document holds whatever was read of it, so a large one is opened anew now and then."""
+    at_once = max(1, _HELD_BYTES * pages // max(file.seek(0, os.SEEK_END), 1))
+    for first in range(1, pages + 1, at_once):
+        with pypdfium2.PdfDocument(file, password) as document:
+            for number in range(first, min(first + at_once, pages + 1)):
+                yield _text(document, number)
 
 
 def _text(document: pypdfium2.PdfDocument, number: int) -> tuple[int, bool]:
