@@ -115,7 +115,7 @@ class Workspace:
 
     def run(self, failed_only: bool = False, limit: int | None = None) -> RunResult:
         """One run in this process."""
-        with Sandbox() as sandbox:
+        with Sandbox(1) as sandbox:  # another process takes longer to start than it saves
             return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), sandbox, Quiet())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

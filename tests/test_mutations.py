@@ -18,7 +18,7 @@ from tools.corpus.mutations import mutated, with_true_table
 from tools.corpus.originals import originals
 from tools.corpus.trials import tried
 
-FILES = 200
+FILES = 100
 SEED = 1
 
 

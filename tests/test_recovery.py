@@ -175,7 +175,8 @@ def test_each_fault_has_its_class_and_its_end(workspace: Workspace, kind: FaultK
     """Exit code, state and class of a document of one page that never meets anything else."""
     exit_code, state, failure = ALWAYS[kind]
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
-    result = run(workspace, Endpoint(always(kind)), endpoint={"stream": kind is FaultKind.CUT_STREAM})
+    streamed = {"stream": kind is FaultKind.CUT_STREAM}
+    result = run(workspace, Endpoint(always(kind)), endpoint=streamed, retry={**QUICK, "attempts": 2})
     assert result.run.exit_code == exit_code
     (document,) = result.documents
     assert {chunk.status for chunk in document.chunks} == {ChunkState(state)}
