@@ -213,7 +213,9 @@ def _delete(payload: Payload) -> None:
 def received(reply: Reply) -> tuple[Message, Exchange] | Failure:
     """The message that a reply brings, with what it cost, or why it brings none."""
     request_id = reply.headers.get("request-id") or reply.headers.get("x-request-id")
-    exchange = Exchange(reply.status, request_id, reply.latency_s, requests_per_minute=_limit(reply.headers))
+    exchange = Exchange(
+        reply.status, request_id, reply.latency_s, requests_per_minute=_limit(reply.headers), sent=reply.sent
+    )
     if reply.status is None:
         return failures.of_trouble(reply.problem or "no response", exchange)
     if reply.status != 200:

@@ -87,6 +87,7 @@ def plan(job: str, endpoint: str | None, as_json: bool) -> int:
 def status(job: str, endpoint: str | None) -> int:
     """What the ledger knows; works during a run."""
     from pipeline import run
+    from pipeline.reports import presentation
 
     loaded = _loaded(job, endpoint)
     books = run.status_job(loaded)
@@ -94,7 +95,7 @@ def status(job: str, endpoint: str | None) -> int:
         click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
         return ExitCode.COMPLETE
     _show_summary(loaded, job, endpoint, books.result)
-    click.echo(f"all runs    {books.requests} requests, cost {_dollars(books.spent_usd)}")
+    click.echo(f"all runs    {books.spending.requests} requests, cost {presentation.spent(books.spending)}")
     if books.cut_off:
         click.echo(f"cut off     {books.cut_off} requests without an end: in flight now, or when a run was killed")
     return ExitCode.COMPLETE

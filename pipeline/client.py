@@ -43,6 +43,8 @@ Handler = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Ma
 class Reply:
     """What came back. ``status`` is None when no response began; ``problem`` says what broke.
 
+    ``sent``: the whole request had left, whatever came back.
+
     A response that broke off has both a status and a problem. Header names are in lower case.
     """
 
@@ -51,6 +53,7 @@ class Reply:
     body: bytes = b""
     problem: str | None = None
     latency_s: float = 0.0
+    sent: bool = False
 
 
 class Client:
@@ -103,6 +106,7 @@ class Client:
         connection = self._free.pop()
         started = time.monotonic()
         reply = _Partial()
+        content = content and reply.noting_the_end(content)
         problem = None
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -136,7 +140,7 @@ class Client:
             body = body.replace(self._secret.encode(), b"[key]")
             headers = {name: value.replace(self._secret, "[key]") for name, value in headers.items()}
             problem = problem and problem.replace(self._secret, "[key]")
-        return Reply(reply.status, headers, body, problem, latency_s)
+        return Reply(reply.status, headers, body, problem, latency_s, reply.sent)
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,11 +158,18 @@ class _TooLongError(Exception):
 
 @dataclass(slots=True)
 class _Partial:
-    """A response as far as it came."""
+    """A request and its response as far as they came."""
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
+    sent: bool = False
+
+    async def noting_the_end(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What is to be sent; ``sent`` once all of it has been."""
+        async for block in content:
+            yield block
+        self.sent = True
 
     async def take(self, response: httpx.Response) -> None:
         self.status = response.status_code

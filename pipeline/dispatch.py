@@ -258,7 +258,7 @@ class Dispatcher:
             return
         wire = outcome.exchange
         cost_usd = self._rules.prices.cost_usd(wire.model or self._rules.model, wire.usage)
-        self._budget.settle(item.attempt, item.reservation, cost_usd, billed=wire.status == 200)
+        self._budget.settle(item.attempt, item.reservation, cost_usd, billed=wire.may_be_billed)
         self._hear(item, outcome)
         state, again_in_s = self._judged(item, outcome)
         self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)

@@ -199,7 +199,7 @@ class Usage:
 class Exchange:
     """How one request went on the wire. ``status`` is None when no response began, or nothing was sent.
 
-    ``requests_per_minute`` is the limit that the response named.
+    ``requests_per_minute`` is the limit that the response named. ``sent``: the whole request had left.
     """
 
     status: int | None = None
@@ -208,6 +208,12 @@ class Exchange:
     model: str | None = None
     usage: Usage | None = None
     requests_per_minute: int | None = None
+    sent: bool = False
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether it can have cost something without a count of tokens: an answer was begun, or none awaited."""
+        return self.status == 200 or (self.status is None and self.sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,8 +428,8 @@ class Spending:
     """What a run's requests came to. None means that a price is unknown, never that it was free.
 
     ``retries`` are the requests for chunks that an earlier one brought no answer for, and ``retry_cost_usd`` is
-    their cost.
-    ``chunks_recovered`` are those that were answered after a failure.
+    their cost. ``chunks_recovered`` are those that were answered after a failure. ``known_usd`` is the cost of all
+    but ``unpriced`` requests, of which nobody knows what they were billed.
     """
 
     requests: int = 0
@@ -432,6 +438,8 @@ class Spending:
     usage: Usage = Usage()
     cost_usd: float | None = 0.0
     retry_cost_usd: float | None = 0.0
+    known_usd: float = 0.0
+    unpriced: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,10 @@ _MIGRATIONS = (
     """
     ALTER TABLE contents ADD COLUMN media_type TEXT NOT NULL DEFAULT 'application/pdf';
     """,
+    """
+    ALTER TABLE attempts ADD COLUMN may_be_billed INTEGER;  -- without a count of tokens; NULL: in flight or cut off
+    UPDATE attempts SET may_be_billed = status IS 200 WHERE ended_at IS NOT NULL;
+    """,
 )
 
 
@@ -381,10 +385,10 @@ class Ledger:
             """
             UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?, status = ?, request_id = ?, latency_s = ?,
                 model = ?, input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?,
-                cost_usd = ? WHERE id = ?
+                cost_usd = ?, may_be_billed = ? WHERE id = ?
             """,
             (settled.ended_at, name, reason, wire.status, wire.request_id, wire.latency_s, wire.model, *tokens,
-             settled.cost_usd, settled.attempt),
+             settled.cost_usd, wire.may_be_billed, settled.attempt),
         )  # fmt: skip
         self._set_state(settled.chunk, settled.state, outcome)
         if isinstance(outcome, Answer):
@@ -537,29 +541,26 @@ class Ledger:
                         WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome IS NOT 'answered') AS again,
                     EXISTS (SELECT 1 FROM attempts e
                         WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome != 'answered') AS after_failure,
-                    {_MAY_BE_BILLED} AS billable
+                    t.cost_usd IS NULL
+                        AND (t.ended_at IS NULL OR t.may_be_billed OR t.input_tokens IS NOT NULL) AS unpriced
                 FROM attempts t WHERE {where})
             SELECT count(*), coalesce(sum(again), 0),
                 coalesce(sum(after_failure AND outcome = 'answered'), 0),
                 coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
                 coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0),
-                CASE WHEN coalesce(sum(billable AND cost_usd IS NULL), 0) = 0 THEN total(cost_usd) END,
-                CASE WHEN coalesce(sum(again AND billable AND cost_usd IS NULL), 0) = 0
-                    THEN total(cost_usd) FILTER (WHERE again) END
+                CASE WHEN coalesce(sum(unpriced), 0) = 0 THEN total(cost_usd) END,
+                CASE WHEN coalesce(sum(again AND unpriced), 0) = 0 THEN total(cost_usd) FILTER (WHERE again) END,
+                total(cost_usd), coalesce(sum(unpriced), 0)
             FROM sent
             """,  # noqa: S608 - the pieces are constants of this module
             (run,) if run else (),
         ).fetchone()
-        return Spending(row[0], row[1], row[2], Usage(*row[3:7]), row[7], row[8])
+        return Spending(row[0], row[1], row[2], Usage(*row[3:7]), *row[7:])
 
     def cut_off_attempts(self) -> int:
         """Requests without an end: in flight now, or cut off, and then perhaps billed without an answer."""
         row = self._database.execute("SELECT count(*) FROM attempts WHERE ended_at IS NULL").fetchone()
         return int(row[0])
-
-
-# Without a count of tokens only an answer (status 200) can have cost something, or what was cut off.
-_MAY_BE_BILLED = "(t.ended_at IS NULL OR t.status = 200 OR t.input_tokens IS NOT NULL)"
 
 
 def _layout(text_chars: str, scans: str, bookmarks: str) -> Layout:

@@ -28,6 +28,7 @@ from pipeline.domain import (
     RunResult,
     RunStatus,
     SourceFile,
+    Spending,
     Split,
     Task,
     Usage,
@@ -116,21 +117,19 @@ def report_job(job: Job) -> RunResult | None:
 class Status:
     """The books of a job. ``result`` is None when it never ran; its spending is that of the last run.
 
-    ``spent_usd`` is the cost of all runs, None when unknown. ``cut_off`` counts requests without an end:
-    in flight now, or when a process was killed.
+    ``spending`` is that of all runs. ``cut_off`` counts requests without an end: in flight now, or when a process
+    was killed.
     """
 
     result: RunResult | None
-    requests: int
-    spent_usd: float | None
+    spending: Spending
     cut_off: int
 
 
 def status_job(job: Job) -> Status:
     """What the ledger says, also while a run is under way. Looks at no document."""
     with Ledger.reading(job.ledger.path) as ledger:
-        spending = ledger.spending()
-        return Status(_last_result(job, ledger), spending.requests, spending.cost_usd, ledger.cut_off_attempts())
+        return Status(_last_result(job, ledger), ledger.spending(), ledger.cut_off_attempts())
 
 
 def plan_job(job: Job, observer: Observer, passwords: Passwords = _NO_PASSWORDS) -> tuple[PlannedDocument, ...]:

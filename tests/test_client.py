@@ -687,6 +687,7 @@ def test_a_refused_connection_is_a_problem_of_the_connection() -> None:
     assert reply.status is None
     assert reply.problem
     assert reply.problem.startswith("no connection")
+    assert not reply.sent
 
 
 def test_a_name_that_does_not_resolve_is_a_problem_of_the_connection() -> None:
@@ -761,6 +762,7 @@ def test_the_deadline_bounds_the_whole_request(tmp_path: Path, where: str, statu
     assert reply.problem is not None
     assert reply.problem.startswith("no whole answer within")
     assert bool(reply.body) == (where == "body")
+    assert reply.sent == (where != "takes nothing")
     assert DEADLINE_OF_REQUEST_S <= reply.latency_s < 5
 
 

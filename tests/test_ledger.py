@@ -87,9 +87,12 @@ def answer(result: Any = None, usage: Usage | None = USED) -> Answer:
 
 
 def trouble(
-    status: int | None = 529, usage: Usage | None = None, kind: FailureClass = FailureClass.TRANSIENT
+    status: int | None = 529,
+    usage: Usage | None = None,
+    kind: FailureClass = FailureClass.TRANSIENT,
+    sent: bool = False,
 ) -> Failure:
-    return Failure(kind, "529: Overloaded", Exchange(status, "req_0", 0.1, None, usage))
+    return Failure(kind, "529: Overloaded", Exchange(status, "req_0", 0.1, None, usage, sent=sent))
 
 
 def a_run(run: str = "r1", started_at: str = WHEN, **more: Any) -> RunInfo:
@@ -271,7 +274,7 @@ def test_retries_and_recovered_chunks_are_counted_with_their_cost(ledger: Ledger
     tried(ledger, answer(usage=Usage(100, 10, 3, 4)), ANSWERED, 0.5, chunk="c1")
     tried(ledger, answer(), ANSWERED, 1.0, chunk="c2")
 
-    assert ledger.spending("r1") == Spending(4, 2, 1, Usage(250, 20, 3, 4), 1.75, 0.75)
+    assert ledger.spending("r1") == Spending(4, 2, 1, Usage(250, 20, 3, 4), 1.75, 0.75, 1.75)
 
 
 def test_a_retry_in_a_later_run_is_a_retry(ledger: Ledger) -> None:
@@ -280,8 +283,8 @@ def test_a_retry_in_a_later_run_is_a_retry(ledger: Ledger) -> None:
     tried(ledger, answer(), ANSWERED, 0.5, chunk="c1", run="r2")
 
     assert ledger.spending("r1") == Spending(1, 0, 0, Usage(), 0.0, 0.0)
-    assert ledger.spending("r2") == Spending(1, 1, 1, Usage(100, 10), 0.5, 0.5)
-    assert ledger.spending() == Spending(2, 1, 1, Usage(100, 10), 0.5, 0.5)
+    assert ledger.spending("r2") == Spending(1, 1, 1, Usage(100, 10), 0.5, 0.5, 0.5)
+    assert ledger.spending() == Spending(2, 1, 1, Usage(100, 10), 0.5, 0.5, 0.5)
 
 
 def test_a_model_asked_for_what_rules_have_answered_is_not_asked_again(ledger: Ledger) -> None:
@@ -289,12 +292,12 @@ def test_a_model_asked_for_what_rules_have_answered_is_not_asked_again(ledger: L
     tried(ledger, answer(), ANSWERED, 0.0, chunk="c1", run="r1")
     tried(ledger, answer(), ANSWERED, 0.5, chunk="c1", run="r2")
 
-    assert ledger.spending("r2") == Spending(1, 0, 0, Usage(100, 10), 0.5, 0.0)
+    assert ledger.spending("r2") == Spending(1, 0, 0, Usage(100, 10), 0.5, 0.0, 0.5)
 
 
 @pytest.mark.parametrize(
     "outcome",
-    [answer(usage=None), answer(), trouble(200), trouble(500, Usage(5, 5))],
+    [answer(usage=None), answer(), trouble(200), trouble(500, Usage(5, 5)), trouble(None, sent=True)],
 )
 def test_one_unknown_cost_makes_the_sum_unknown(ledger: Ledger, outcome: Outcome) -> None:
     """What may have been billed without a known price is None, never 0; the retries' sum stays known."""
@@ -303,6 +306,7 @@ def test_one_unknown_cost_makes_the_sum_unknown(ledger: Ledger, outcome: Outcome
 
     spending = ledger.spending("r1")
     assert (spending.requests, spending.cost_usd, spending.retry_cost_usd) == (2, None, 0.0)
+    assert (spending.known_usd, spending.unpriced) == (0.5, 1)
 
 
 def test_an_unknown_cost_of_a_retry_makes_both_sums_unknown(ledger: Ledger) -> None:
@@ -313,13 +317,13 @@ def test_an_unknown_cost_of_a_retry_makes_both_sums_unknown(ledger: Ledger) -> N
     assert (ledger.spending().cost_usd, ledger.spending().retry_cost_usd) == (None, None)
 
 
-@pytest.mark.parametrize("status", [None, 401, 429, 500, 529])
-def test_a_request_without_an_answer_costs_nothing(ledger: Ledger, status: int | None) -> None:
-    """A refusal or a broken connection without a count of tokens was not billed."""
+@pytest.mark.parametrize("outcome", [trouble(None), *(trouble(status, sent=True) for status in (401, 429, 500, 529))])
+def test_a_request_without_an_answer_costs_nothing(ledger: Ledger, outcome: Outcome) -> None:
+    """A refusal, or a connection that broke before all had left, was not billed."""
     tried(ledger, answer(), ANSWERED, 0.5, chunk="c1")
-    tried(ledger, trouble(status), FAILED, None, chunk="c2")
+    tried(ledger, outcome, FAILED, None, chunk="c2")
 
-    assert ledger.spending("r1").cost_usd == 0.5
+    assert (ledger.spending("r1").cost_usd, ledger.spending("r1").unpriced) == (0.5, 0)
 
 
 def test_what_was_never_sent_is_no_request(ledger: Ledger) -> None:
@@ -328,7 +332,7 @@ def test_what_was_never_sent_is_no_request(ledger: Ledger) -> None:
     unsent(ledger, Failure(FailureClass.DOCUMENT, "page 1 cannot be cut"), FAILED, chunk="c2")
     tried(ledger, answer(), ANSWERED, 0.5, chunk="c2")
 
-    assert ledger.spending() == Spending(1, 0, 0, Usage(100, 10), 0.5, 0.0)
+    assert ledger.spending() == Spending(1, 0, 0, Usage(100, 10), 0.5, 0.0, 0.5)
 
 
 # --- the file

@@ -54,8 +54,8 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     )
     assert " ".join(report["totals"]) == (
         "documents done partial failed unchanged pages pages_covered chunks requests retries chunks_recovered"
-        " input_tokens output_tokens cache_read_tokens cache_write_tokens cost_usd retry_cost_usd risks quotes"
-        " quotes_verified_share"
+        " input_tokens output_tokens cache_read_tokens cache_write_tokens cost_usd retry_cost_usd known_cost_usd"
+        " unpriced_requests risks quotes quotes_verified_share"
     )
     assert list(report["totals"]["risks"]) == ["critical", "high", "medium", "low"]
     assert list(report["totals"]["quotes"]) == [
@@ -489,6 +489,17 @@ def test_the_summary_says_what_stopped_the_run_who_read_and_what_is_unknown() ->
     assert shown.index("not a language model") < shown.index("Documents")
     assert shown.index("the budget is reached") < shown.index("Documents")
     assert "unknown (expected: $0.1500; unknown for retries)" in shown
+
+
+def test_a_cost_of_which_a_part_is_known_is_at_least_that() -> None:
+    """One request of unknown cost does not hide what all others came to, neither in the summary nor on the page."""
+    result = replace(a_result(), spending=Spending(5, cost_usd=None, known_usd=1.25, unpriced=1))
+
+    assert "at least $1.2500; 1 request of unknown cost" in summary.render(result, "r", "docpipe retry x")
+    page = html.render(result)
+    assert "<small>at least</small> $1.2500" in page
+    assert "Requests of unknown cost" in page
+    assert (json_report.totals(result)["known_cost_usd"], json_report.totals(result)["unpriced_requests"]) == (1.25, 1)
 
 
 def test_color_adds_styles_and_nothing_else() -> None:

@@ -88,6 +88,8 @@ def totals(result: RunResult) -> dict[str, Any]:
         "cache_write_tokens": spending.usage.cache_write_tokens,
         "cost_usd": spending.cost_usd,
         "retry_cost_usd": spending.retry_cost_usd,
+        "known_cost_usd": spending.known_usd,
+        "unpriced_requests": spending.unpriced,
         "risks": {severity.value: severities[severity] for severity in Severity},
         "quotes": {check.value: quotes[check] for check in QuoteCheck},
         "quotes_verified_share": _verified_share(quotes),

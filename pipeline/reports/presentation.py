@@ -16,6 +16,7 @@ from pipeline.domain import (
     RunResult,
     RunStatus,
     Severity,
+    Spending,
 )
 from pipeline.text import printable, shortened
 
@@ -135,6 +136,13 @@ def counted(number: int, noun: str) -> str:
 def money(usd: float | None) -> str:
     """``$0.0123``; a price that is not known is said to be unknown."""
     return "unknown" if usd is None else f"${usd:,.4f}"
+
+
+def spent(spending: Spending) -> str:
+    """``$0.0123``, or what is known of it: ``at least $0.0123``; ``unknown`` where nothing is."""
+    if spending.cost_usd is None and spending.known_usd:
+        return f"at least {money(spending.known_usd)}; {counted(spending.unpriced, 'request')} of unknown cost"
+    return money(spending.cost_usd)
 
 
 def moment(iso: str) -> str:

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from pipeline.domain import DocumentResult, RunResult, RunStatus, Severity
 from pipeline.reports.json_report import totals
-from pipeline.reports.presentation import counted, money, needing_attention, notices, one_line, ranges
+from pipeline.reports.presentation import counted, money, needing_attention, notices, one_line, ranges, spent
 from pipeline.text import printable
 
 COLUMNS = 100
@@ -63,7 +63,7 @@ def _facts(result: RunResult) -> list[tuple[str, str]]:
         ("Risks", f"{sum(t['risks'].values()):,}: {risks}"),
         ("Quotes", _quotes(t["quotes_verified_share"])),
         ("Tokens", f"{t['input_tokens']:,} in, {t['output_tokens']:,} out{expected_tokens}{cache}"),
-        ("Cost", f"{money(t['cost_usd'])} ({expected_cost}{money(t['retry_cost_usd'])} for retries)"),
+        ("Cost", f"{spent(result.spending)} ({expected_cost}{money(t['retry_cost_usd'])} for retries)"),
         ("Requests", f"{t['requests']:,} ({retries})"),
     ]
 

@@ -70,6 +70,7 @@ class Attempt:
     status: int | None
     request_id: str | None
     cost_usd: float | None
+    may_be_billed: int | None
     tokens: tuple[int | None, ...]
 
 
@@ -137,7 +138,7 @@ def _books_in(database: sqlite3.Connection) -> Books:
     runs = database.execute("SELECT id, finished_at, status, exit_code FROM runs ORDER BY rowid")
     attempts = database.execute(
         """
-        SELECT id, chunk, run, ended_at, outcome, status, request_id, cost_usd,
+        SELECT id, chunk, run, ended_at, outcome, status, request_id, cost_usd, may_be_billed,
             input_tokens, output_tokens, cache_read_tokens, cache_write_tokens FROM attempts ORDER BY id
         """
     )
@@ -145,7 +146,7 @@ def _books_in(database: sqlite3.Connection) -> Books:
     answers = database.execute("SELECT chunk, result, model, request_id, run FROM answers")
     return Books(
         tuple(Run(*row) for row in runs),
-        tuple(Attempt(*(*row[:8], row[8:])) for row in attempts),
+        tuple(Attempt(*(*row[:9], row[9:])) for row in attempts),
         {row[0]: Chunk(*row) for row in chunks},
         {row[0]: Answer(*row) for row in answers},
     )

@@ -227,7 +227,7 @@ def _earlier(attempt: Attempt, books: Books) -> list[Attempt]:
 def _cost_usd(attempts: Sequence[Attempt]) -> float | None:
     """Unknown as soon as one that may have been billed is: an answer without a price, or one cut off."""
     for attempt in attempts:
-        may_be_billed = attempt.ended_at is None or attempt.status == 200 or attempt.tokens[0] is not None
+        may_be_billed = attempt.ended_at is None or attempt.may_be_billed or attempt.tokens[0] is not None
         if may_be_billed and attempt.cost_usd is None:
             return None
     return sum(attempt.cost_usd or 0.0 for attempt in attempts)
