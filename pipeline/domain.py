@@ -332,10 +332,31 @@ class KeyDate:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle on a page as it is shown, turned and cropped: shares of its width and height from the top left."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Change(StrEnum):
+    """How something differs from the last run that came to its end."""
+
+    NEW = "new"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
 class Risk:
     """One thing to watch. ``page`` is None when the model named a page that does not exist.
 
-    ``quote_check`` is None as long as the quote was not looked for.
+    ``quote_check`` is None as long as the quote was not looked for. ``named_page`` is the page that the model
+    named where the quote stands on another; ``found`` are the words that stand there where they differ from the
+    quote; ``boxes`` are where the quote, or ``found``, stands on ``page``, a box for each line.
+    ``own_check``: docpipe saw it, whatever the model says. ``id`` stays the same from run to run as long as
+    it is the same risk; ``change`` is None for one that is as it was, or when there is nothing to compare with.
     """
 
     title: str
@@ -346,6 +367,12 @@ class Risk:
     explanation: str
     recommendation: str
     quote_check: QuoteCheck | None = None
+    named_page: int | None = None
+    found: str = ""
+    boxes: tuple[Box, ...] = ()
+    own_check: bool = False
+    id: str = ""
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +395,8 @@ class DocumentResult:
     answer. ``summary_note`` says why the summary is only the joined chunk summaries, where that is so.
     ``unchanged``: the run sent nothing for it. ``unfinished_runs``: so many runs in a row, this one
     included, came to their end without it being done, or to the end of an API that gave no answer.
-    ``note`` is the content's.
+    ``note`` is the content's. ``change`` compares the bytes with those of the last run that came to its end;
+    ``recovered``: it was not done then and is now; ``gone_risks`` were reported then and are not now.
     """
 
     path: str
@@ -388,6 +416,9 @@ class DocumentResult:
     unchanged: bool
     unfinished_runs: int = 0
     note: str | None = None
+    change: Change | None = None
+    recovered: bool = False
+    gone_risks: tuple[Risk, ...] = ()
 
     @property
     def pages_covered(self) -> int:
@@ -451,10 +482,23 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """What this run is compared with: the last one before it that came to its end, at ``finished_at``.
+
+    ``removed`` are the paths of documents that were there then and are not now.
+    """
+
+    run: str
+    finished_at: str
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """Everything that the reports show; each renderer is a pure function of it.
 
-    ``documents`` are sorted by path. ``expected`` is None when nothing was due.
+    ``documents`` are sorted by path. ``expected`` is None when nothing was due. ``compared`` is None when no
+    run came to its end before.
     """
 
     job: str
@@ -464,6 +508,7 @@ class RunResult:
     documents: tuple[DocumentResult, ...]
     reads_with_rules: bool  # the built-in rules read the documents, not a model
     expected: Expected | None = None
+    compared: Comparison | None = None
 
 
 RULES_MODEL = "offline-rules-1"

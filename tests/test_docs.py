@@ -21,7 +21,16 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
 from pipeline import cli, job
-from pipeline.domain import ChunkState, DocumentStatus, FailureClass, QuoteCheck, RunStatus, Severity
+from pipeline.domain import (
+    Change,
+    ChunkState,
+    Comparison,
+    DocumentStatus,
+    FailureClass,
+    QuoteCheck,
+    RunStatus,
+    Severity,
+)
 from pipeline.errors import ExitCode
 from pipeline.faults import FaultKind, load_script, parse_rates
 from pipeline.ledger import Ledger
@@ -247,13 +256,15 @@ def key_paths(value: Any, place: str = "") -> Iterator[str]:
 
 def test_every_key_of_report_json_is_documented() -> None:
     """The tables of keys hold those of a rendered report, each once and no other."""
-    rendered = json.loads(json_report.render(a_result(a_document(risks=(a_risk(),)))))
+    document = replace(a_document(risks=(a_risk(),)), gone_risks=(a_risk(),))
+    result = replace(a_result(document), compared=Comparison("r0", "2026-03-01T02:00:00Z"))
+    rendered = json.loads(json_report.render(result))
     listed = [row[0].strip("`") for row in rows(section(REPORT, "## report.json")) if len(row) == 3 and row[0] != "key"]
 
     assert sorted(listed) == sorted(key_paths(rendered))
 
 
-@pytest.mark.parametrize("kind", [RunStatus, DocumentStatus, ChunkState, QuoteCheck, Severity])
+@pytest.mark.parametrize("kind", [RunStatus, DocumentStatus, ChunkState, QuoteCheck, Severity, Change])
 def test_every_word_in_report_json_is_explained(kind: type[RunStatus]) -> None:
     """Each status, check and severity stands in the page about reports."""
     assert {word.value for word in kind} <= in_code(REPORT)

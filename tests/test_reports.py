@@ -51,6 +51,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     assert report["schema"] == 1
     assert " ".join(report["run"]) == (
         "id started_at finished_at status exit_code endpoint model version stopped_because reads_with_rules expected"
+        " compared"
     )
     assert " ".join(report["totals"]) == (
         "documents done partial failed unchanged pages pages_covered chunks requests retries chunks_recovered"
@@ -68,10 +69,11 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     [document] = report["documents"]
     assert " ".join(document) == (
         "path sha256 size_bytes pages status reason note missing_pages summary summary_note document_type parties"
-        " key_dates risks chunks unchanged unfinished_runs"
+        " key_dates risks gone_risks chunks unchanged unfinished_runs change recovered"
     )
     assert " ".join(document["risks"][0]) == (
-        "title category severity page quote quote_check explanation recommendation"
+        "title category severity page quote quote_check named_page found boxes own_check id change explanation"
+        " recommendation"
     )
     assert " ".join(document["chunks"][0]) == "id first_page last_page status attempts reason request_id"
     assert list(document["key_dates"][0]) == ["date", "meaning", "page"]

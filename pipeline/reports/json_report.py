@@ -45,6 +45,7 @@ def head(result: RunResult) -> dict[str, Any]:
             "stopped_because": run.stopped_because,
             "reads_with_rules": result.reads_with_rules,
             "expected": _expected(result),
+            "compared": _compared(result),
         },
         "totals": totals(result),
     }
@@ -59,6 +60,13 @@ def _expected(result: RunResult) -> dict[str, Any] | None:
         "output_tokens": usage.output_tokens,
         "cost_usd": result.expected.cost_usd,
     }
+
+
+def _compared(result: RunResult) -> dict[str, Any] | None:
+    compared = result.compared
+    if compared is None:
+        return None
+    return {"run": compared.run, "finished_at": compared.finished_at, "removed": list(compared.removed)}
 
 
 def totals(result: RunResult) -> dict[str, Any]:
@@ -119,6 +127,7 @@ def document(document: DocumentResult) -> dict[str, Any]:
         "parties": list(document.parties),
         "key_dates": [{"date": k.date, "meaning": k.meaning, "page": k.page} for k in document.key_dates],
         "risks": [_risk(r) for r in document.risks],
+        "gone_risks": [_gone(r) for r in document.gone_risks],
         "chunks": [
             {
                 "id": c.id,
@@ -133,6 +142,8 @@ def document(document: DocumentResult) -> dict[str, Any]:
         ],
         "unchanged": document.unchanged,
         "unfinished_runs": document.unfinished_runs,
+        "change": document.change,
+        "recovered": document.recovered,
     }
 
 
@@ -144,6 +155,24 @@ def _risk(risk: Risk) -> dict[str, Any]:
         "page": risk.page,
         "quote": risk.quote,
         "quote_check": risk.quote_check,
+        "named_page": risk.named_page,
+        "found": risk.found,
+        "boxes": [[round(share, 4) for share in (b.left, b.top, b.right, b.bottom)] for b in risk.boxes],
+        "own_check": risk.own_check,
+        "id": risk.id,
+        "change": risk.change,
         "explanation": risk.explanation,
         "recommendation": risk.recommendation,
+    }
+
+
+def _gone(risk: Risk) -> dict[str, Any]:
+    """What is remembered of a risk that this run did not report."""
+    return {
+        "id": risk.id,
+        "title": risk.title,
+        "category": risk.category,
+        "severity": risk.severity,
+        "page": risk.page,
+        "quote": risk.quote,
     }
