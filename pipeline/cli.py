@@ -231,7 +231,7 @@ def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, 
     from pipeline.reports import summary
 
     # What was not sent yet is a run's work; retry takes up what failed.
-    unsent = any(chunk.status is ChunkState.OPEN for document in result.documents for chunk in document.chunks)
+    unsent = any(d.is_unopened or any(c.status is ChunkState.OPEN for c in d.chunks) for d in result.documents)
     again = _command("run" if unsent else "retry", name, endpoint)
     stream = sys.stderr if to_stderr else sys.stdout
     report = job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")

@@ -7,10 +7,11 @@ answer that was recorded and at most what was in flight.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -45,8 +46,14 @@ class Sender(Protocol):
 class Observer(Protocol):
     """Is told what happens; must not fail."""
 
-    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
-        """Told what is due, before the first request. ``names``: a path for each content."""
+    def found(self, names: Mapping[str, str]) -> None:
+        """Told a path of each content, before anything of it is due."""
+
+    def due(self, tasks: Sequence[Task]) -> None:
+        """Told of more that is to be sent, before it is."""
+
+    def all_due(self) -> None:
+        """Told that no more is due than it was told of; what is sent after all are parts and summaries."""
 
     def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         """An attempt ended; ``again_in_s`` says when the next one may begin, where there is one."""
@@ -121,7 +128,8 @@ class Dispatcher:
         self._preparing: Pool[_Item, Payload | Failure | Split] = Pool(self._prepare, rules.concurrency, self._wake)
         self._ready: deque[_Item] = deque()
         self._sending: Pool[_Item, Outcome] = Pool(self._send, rules.concurrency, self._wake)
-        self._feed: Feed[_Item] = Feed(iter(()), rules.concurrency)
+        self._feed: Feed[_Item] = Feed(rules.concurrency)
+        self._expects_more = True
         self._left: Counter[str] = Counter()  # by content, the chunks of this run that are not answered
         self._given: set[str] = set()  # the ids of all its chunks
         self._in_flight = 0
@@ -133,23 +141,24 @@ class Dispatcher:
         """Send nothing more; what is in flight is awaited and recorded."""
         self._end(Stop(ExitCode.INTERRUPTED, "interrupted; what was in flight is recorded, the next run goes on"))
 
-    async def send_all(self, tasks: Sequence[Task]) -> Stop | None:
-        """Send the tasks until all are settled or the run must stop; then why.
+    async def send_all(self, due: AsyncIterator[Sequence[Task]]) -> Stop | None:
+        """Send the tasks as they come until all are settled or the run must stop; then why.
 
+        ``due`` gives the tasks of whole contents at a time; a run that must stop asks it for no more.
         Cancelled, it gives up what is in flight.
 
         Raises:
-            Exception: a bug in a worker, after everything else in flight was recorded.
+            Exception: a bug in a worker, or what ``due`` raised, after everything else in flight was recorded.
         """
-        self._give([task for task in tasks if isinstance(task, Chunk)])
-        self._feed = Feed((_Item(task, self._rules.max_tokens) for task in tasks), self._rules.concurrency)
+        taking = asyncio.create_task(self._take(due))
         try:
-            self._turn()
-            while self._preparing.busy or self._sending.busy or self._wait_s() is not None:
+            while self._is_at_work():
                 await self._wake.wait(self._wait_s())
                 self._turn()
         finally:
             self._feed.stop()
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
             await self._preparing.abort()
             await self._sending.abort()
             self._turn()  # what came in at the last moment
@@ -158,6 +167,23 @@ class Dispatcher:
         if self.stop is None and self._outage.is_silent:
             self.stop = Stop(ExitCode.API_DOWN, "the API gave no answer to the end; the next run tries again")
         return self.stop
+
+    async def _take(self, due: AsyncIterator[Sequence[Task]]) -> None:
+        try:
+            async for tasks in due:
+                self._give([task for task in tasks if isinstance(task, Chunk)])
+                self._feed.add(_Item(task, self._rules.max_tokens) for task in tasks)
+                self._observer.due(tasks)
+                self._wake.set()
+            self._observer.all_due()
+        except Exception as error:  # noqa: BLE001 - what is in flight is awaited before this is raised
+            self._stop_for_bug(error)
+        self._expects_more = False
+        self._wake.set()
+
+    def _is_at_work(self) -> bool:
+        waits = self._expects_more and not self._feed.stopped
+        return waits or self._preparing.busy or self._sending.busy or self._wait_s() is not None
 
     def _turn(self) -> None:
         """Settle what finished and begin what may begin, in one transaction."""

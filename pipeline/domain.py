@@ -421,6 +421,11 @@ class DocumentResult:
     gone_risks: tuple[Risk, ...] = ()
 
     @property
+    def is_unopened(self) -> bool:
+        """Whether it is left to a later run to open it; one that cannot be opened has failed."""
+        return self.pages is None and self.status is DocumentStatus.PARTIAL
+
+    @property
     def pages_covered(self) -> int:
         """How many pages are answered."""
         return (self.pages or 0) - sum(len(r) for r in self.missing_pages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,11 +29,19 @@ class Lines:
 
     def __init__(self) -> None:
         self._names: Mapping[str, str] = {}
+        self._due = _Due()
 
-    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
-        """Told what is due."""
+    def found(self, names: Mapping[str, str]) -> None:
+        """Told the path of each content."""
         self._names = names
-        self.said(f"sending {_size(tasks)}")
+
+    def due(self, tasks: Sequence[Task]) -> None:
+        """Told of more to send."""
+        self._due = self._due.and_more(tasks)
+
+    def all_due(self) -> None:
+        """Told that this is all."""
+        self.said(f"sending {self._due} in all")
 
     def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         """What became of one attempt."""
@@ -51,13 +60,26 @@ class Bar:
         self._progress = progress
         self._names: Mapping[str, str] = {}
         self._bar: TaskID | None = None
+        self._due = _Due()
         self._total = 0
 
-    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
-        """Told what is due."""
+    def found(self, names: Mapping[str, str]) -> None:
+        """Told the path of each content."""
         self._names = names
-        self._total = sum(isinstance(task, Chunk) for task in tasks)
-        self._bar = self._progress.add_task(f"reading {_size(tasks)}", total=self._total)
+
+    def due(self, tasks: Sequence[Task]) -> None:
+        """Told of more to send: what is opened meanwhile makes the bar longer."""
+        before = self._due.chunks
+        self._due = self._due.and_more(tasks)
+        self._total += self._due.chunks - before
+        if self._bar is None:
+            self._bar = self._progress.add_task("")
+        self._progress.update(self._bar, description=f"opening files; so far {self._due}", total=self._total)
+
+    def all_due(self) -> None:
+        """Told that this is all."""
+        if self._bar is not None:
+            self._progress.update(self._bar, description=f"reading {self._due}")
 
     def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         """One attempt ended."""
@@ -98,12 +120,24 @@ def shown() -> Iterator[Bar | Lines]:
         yield Bar(progress)
 
 
-def _size(tasks: Sequence[Task]) -> str:
-    chunks = [task for task in tasks if isinstance(task, Chunk)]
-    contents = {task.content for task in tasks}
-    pages = sum(len(chunk.pages) for chunk in chunks)
-    counts = ((len(contents), "document"), (len(chunks), "chunk"), (pages, "page"))
-    return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """How much is to be sent."""
+
+    documents: int = 0
+    chunks: int = 0
+    pages: int = 0
+
+    def and_more(self, tasks: Sequence[Task]) -> _Due:
+        """With the tasks of other documents."""
+        chunks = [task for task in tasks if isinstance(task, Chunk)]
+        documents = len({task.content for task in tasks})
+        pages = sum(len(chunk.pages) for chunk in chunks)
+        return _Due(self.documents + documents, self.chunks + len(chunks), self.pages + pages)
+
+    def __str__(self) -> str:
+        counts = ((self.documents, "document"), (self.chunks, "chunk"), (self.pages, "page"))
+        return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
 
 
 def _told(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import math
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline import __version__, endpoints, messages, pdf, reports, signals
+from pipeline import __version__, endpoints, messages, opening, pdf, reports, signals
 from pipeline.chunk_worker import ChunkWorker, Original
 from pipeline.dispatch import Dispatcher, Observer, Rules
 from pipeline.domain import (
@@ -37,11 +37,12 @@ from pipeline.errors import ExitCode, SettingsError
 from pipeline.failures import RetryPolicy
 from pipeline.job import Job
 from pipeline.ledger import Ledger, Lock
-from pipeline.pdf import Inspection, Passwords, Source
+from pipeline.opening import Sources
+from pipeline.pdf import Passwords
 from pipeline.prices import PriceList
-from pipeline.sandbox import Limits, Sandbox, SandboxError
+from pipeline.sandbox import Limits, Sandbox
 from pipeline.scanner import scan
-from pipeline.standing import PlannedDocument, Standing
+from pipeline.standing import Due, PlannedDocument, Standing
 from pipeline.text import shortened
 from pipeline.verdicts import Stop
 
@@ -182,66 +183,22 @@ def _settled(contents: Mapping[str, Content], passwords: Passwords) -> dict[str,
     return {sha256: content for sha256, content in contents.items() if sha256 not in is_locked}
 
 
+def _unopened(places: Sources, settled: Mapping[str, Content], again: bool = False) -> Sources:
+    """The contents to open; ``again``: also those that could not be opened before."""
+    known = {sha256 for sha256, content in settled.items() if content.pages is not None or not again}
+    return {sha256: sources for sha256, sources in places.items() if sha256 not in known}
+
+
 async def _open_for_plan(
     job: Job, ledger: Ledger, files: Sequence[SourceFile], passwords: Passwords
 ) -> Mapping[str, Content]:
     contents = ledger.contents(pdf.READER)
-    known = _settled(contents, passwords)
+    new = _unopened(opening.sources(job.source.folder, files), _settled(contents, passwords))
     with Sandbox() as sandbox:
         _set_up(sandbox, job, passwords)
-        async for opened in _opened(_sources(job, files), known, sandbox):
+        async for opened in opening.opened(new, sandbox):
             contents.update({content.sha256: content for content in opened})
     return contents
-
-
-async def _opened(
-    sources: _Sources, known: Mapping[str, Content], sandbox: Sandbox
-) -> AsyncIterator[Sequence[Content]]:
-    """Open what is not known, a few files at a time; a file that changed meanwhile is left to the next run."""
-    waiting = iter([(sha256, places[0]) for sha256, places in sources.items() if sha256 not in known])
-    running: set[asyncio.Task[Content | None]] = set()
-    while True:
-        free = 2 * sandbox.processes - len(running)  # one in work and one ready for each process
-        running |= {asyncio.create_task(_inspected(*entry, sandbox)) for entry in itertools.islice(waiting, free)}
-        if not running:
-            return
-        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        yield [content for task in done if (content := task.result())]
-
-
-async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content | None:
-    try:
-        seen = await _seen(source, sandbox)
-    except SandboxError as error:
-        return Content(sha256, source.size_bytes, None, problem=str(error))
-    except (pdf.SourceChangedError, OSError):
-        return None
-    return Content(
-        sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem, seen.note, seen.layout, seen.media_type
-    )
-
-
-async def _seen(source: Source, sandbox: Sandbox) -> Inspection:
-    inspect = "pipeline.inspector:inspect"
-    seen: Inspection
-    try:
-        seen = await sandbox.call(source.size_bytes, inspect, source)
-    except SandboxError:  # what only looks at the layout must not keep a file from being read
-        seen = await sandbox.call(source.size_bytes, inspect, source, False)
-    return seen
-
-
-_Sources = Mapping[str, Sequence[Source]]
-
-
-def _sources(job: Job, files: Sequence[SourceFile]) -> _Sources:
-    """Where each content lies: in as many places as it has twins."""
-    sources: dict[str, list[Source]] = {}
-    for file in files:
-        if file.sha256:
-            place = Source(str(job.source.folder / file.path), file.size_bytes, file.mtime_ns)
-            sources.setdefault(file.sha256, []).append(place)
-    return sources
 
 
 # --- send
@@ -258,32 +215,89 @@ async def _open_and_send(
     run: str,
     passwords: Passwords,
 ) -> Stop | None:
-    sources = _sources(job, files)
+    """Send what is due; what is not known yet is opened meanwhile."""
+    places = opening.sources(job.source.folder, files)
     contents = ledger.contents(pdf.READER)
-    settled = _settled(contents, passwords)
-    known = {sha256: c for sha256, c in settled.items() if c.pages is not None or not options.failed_only}
-    async for opened in _opened(sources, known, sandbox):
-        ledger.record_contents(opened, pdf.READER)
-        contents.update({content.sha256: content for content in opened})
+    new = _unopened(places, _settled(contents, passwords), again=options.failed_only)
+    observer.found({file.sha256: file.path for file in files if file.sha256})
     standing = Standing(job, ledger, files, contents)
-    due = list(itertools.islice(standing.due(options.failed_only), options.limit))
-    tasks = [task for document in due for task in document.tasks]
-    if not tasks:
-        return None
-    requests = [usage for document in due for usage in document.requests]
-    ledger.expect(run, sum(requests, Usage()), _prices(job).total_usd(job.endpoint.model, requests))
-    with _spool(job.ledger.path) as spool:
-        async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
-            around = messages.largest_body(job.endpoint, job.prompt)
-            limit_bytes = job.split.max_request_bytes
-            worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, limit_bytes, around)
-            sender = _Sender(worker, contents, sources)
-            rules = _rules(job, run)
-            dispatcher = Dispatcher(ledger, rules, sender, standing.parts, standing.synthesis, observer)
-            observer.sending(tasks, {file.sha256: file.path for file in files if file.sha256})
-            asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
-            with signals.interruptible(dispatcher, observer):
-                return await dispatcher.send_all(tasks)
+    due = _due(standing, places, _recorded(opening.opened(new, sandbox), ledger, contents), options.failed_only)
+    async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks:
+        first = await anext(tasks, None)
+        if first is None:  # with nothing to send, no connection is needed
+            return None
+        with _spool(job.ledger.path) as spool:
+            async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
+                around = messages.largest_body(job.endpoint, job.prompt)
+                limit_bytes = job.split.max_request_bytes
+                worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, limit_bytes, around)
+                sender = _Sender(worker, contents, places)
+                dispatcher = Dispatcher(ledger, _rules(job, run), sender, standing.parts, standing.synthesis, observer)
+                asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
+                with signals.interruptible(dispatcher, observer):
+                    return await dispatcher.send_all(_chained(first, tasks))
+
+
+async def _recorded(
+    opened: AsyncGenerator[Sequence[Content], None], ledger: Ledger, contents: dict[str, Content]
+) -> AsyncGenerator[Sequence[Content], None]:
+    """Pass on what was opened when it is on record and among ``contents``."""
+    async with aclosing(opened):
+        async for some in opened:
+            ledger.record_contents(some, pdf.READER)
+            contents.update({content.sha256: content for content in some})
+            yield some
+
+
+async def _due(
+    standing: Standing, places: Sources, opened: AsyncGenerator[Sequence[Content], None], failed_only: bool
+) -> AsyncGenerator[Sequence[Due], None]:
+    """What is to be sent: of known contents in the order of their files, then of opened ones as they come.
+
+    Contents of which something failed before come last: what always fails must not keep the others waiting.
+    """
+    records = standing.records()
+    failed_before: list[Due] = []
+
+    def others(contents: Iterable[Content]) -> list[Due]:
+        due = list(standing.due(contents, records, failed_only))
+        failed_before.extend(d for d in due if d.failed_before)
+        return [d for d in due if not d.failed_before]
+
+    async with aclosing(opened):
+        yield others([standing.contents[sha256] for sha256 in places if sha256 in standing.contents])
+        async for contents in opened:
+            yield others(contents)
+    yield failed_before
+
+
+async def _tasks(
+    due: AsyncGenerator[Sequence[Due], None], limit: int | None, ledger: Ledger, run: str, job: Job
+) -> AsyncGenerator[Sequence[Task], None]:
+    """The tasks of ``limit`` contents at most; in the end, what they are expected to take is on record."""
+    requests: list[Usage] = []
+    left = math.inf if limit is None else limit
+    try:
+        async with aclosing(due):
+            async for batch in due:
+                taken = batch[: int(min(left, len(batch)))]
+                left -= len(taken)
+                requests += [usage for document in taken for usage in document.requests]
+                if taken:
+                    yield [task for document in taken for task in document.tasks]
+                if not left:
+                    return
+    finally:
+        if requests:
+            ledger.expect(run, sum(requests, Usage()), _prices(job).total_usd(job.endpoint.model, requests))
+
+
+async def _chained(
+    first: Sequence[Task], others: AsyncIterator[Sequence[Task]]
+) -> AsyncGenerator[Sequence[Task], None]:
+    yield first
+    async for tasks in others:
+        yield tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +306,7 @@ class _Sender:
 
     worker: ChunkWorker
     contents: Mapping[str, Content]
-    sources: _Sources
+    sources: Sources
 
     async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
         if isinstance(task, Chunk):
@@ -454,8 +468,9 @@ def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunIn
 
 def _is_unfinished(document: DocumentResult) -> bool:
     """Whether a run has tried to read a document, and could not read all of it."""
-    tried = not document.chunks or any(chunk.attempts or chunk.reason for chunk in document.chunks)
-    return tried and document.status is not DocumentStatus.DONE
+    if document.status is DocumentStatus.DONE or document.is_unopened:
+        return False
+    return not document.chunks or any(chunk.attempts or chunk.reason for chunk in document.chunks)
 
 
 def _now() -> str:

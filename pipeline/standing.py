@@ -6,7 +6,7 @@ and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline import aggregator, messages, models, planner
@@ -51,15 +51,17 @@ class Due:
     """What is to be sent for one content, and what each request for it is expected to take.
 
     The summary of the whole is among ``requests`` though it becomes a task only when all chunks are answered.
+    ``failed_before``: some of it was sent before and failed.
     """
 
     tasks: tuple[Task, ...]
     requests: tuple[Usage, ...]
+    failed_before: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One job's files and contents over its ledger. ``contents`` go by their SHA-256."""
+    """One job's files and contents over its ledger. ``contents`` go by their SHA-256; more may come in."""
 
     job: Job
     ledger: Ledger
@@ -71,28 +73,21 @@ class Standing:
         """The request fingerprint of the job's settings."""
         return messages.request_fingerprint(self.job.endpoint, self.job.prompt)
 
-    def due(self, failed_only: bool) -> Iterator[Due]:
-        """What is to be sent, content by content in the order of the files; twins come once.
+    def due(self, contents: Iterable[Content], known: Mapping[str, ChunkRecord], failed_only: bool) -> Iterator[Due]:
+        """What is to be sent for these contents, each in its turn. ``known`` are all ``records``.
 
-        Contents of which something failed before come last: what always fails must not keep the others
-        waiting. ``failed_only``: only what failed, also for good.
+        ``failed_only``: only what failed, also for good.
         """
-        failed_before: list[Due] = []
-        known, plan = self._known(), self._planning()
-        for content in self._distinct_contents():
+        plan = self._planning()
+        for content in contents:
             chunks = plan.chunks(content, known)
             tasks: list[Task] = [p.chunk for p in chunks if planner.is_due(p.record, failed_only)]
             wanted = self._synthesis(chunks)  # none while a chunk is missing
             if wanted and planner.is_due(known.get(wanted.id, _OPEN), failed_only):
                 tasks += filter(None, [self.synthesis(content.sha256)])
-            if not tasks:
-                continue
-            due = Due(tuple(tasks), self._requests(chunks, known, failed_only))
-            if any(planned.record.state is ChunkState.FAILED for planned in chunks):
-                failed_before.append(due)
-            else:
-                yield due
-        yield from failed_before
+            if tasks:
+                failed_before = any(planned.record.state is ChunkState.FAILED for planned in chunks)
+                yield Due(tuple(tasks), self._requests(chunks, known, failed_only), failed_before)
 
     def parts(self, chunk: Chunk, split_after: int | None) -> tuple[PlannedChunk, ...]:
         """The chunks that take the place of one, cut after a page or in the middle; none for a single page."""
@@ -109,7 +104,7 @@ class Standing:
 
     def plan(self, files_before: Mapping[str, SourceFile], prices: PriceList) -> Iterator[PlannedDocument]:
         """What a run would do for each file, and why. ``files_before`` are those of the last run."""
-        known, answered, plan = self._known(), self.ledger.answered_contents(), self._planning()
+        known, answered, plan = self.records(), self.ledger.answered_contents(), self._planning()
         paid: set[str | None] = {None}
         for file in self.files:
             content = self.contents.get(file.sha256) if file.sha256 else None
@@ -164,13 +159,13 @@ class Standing:
             results.append(result)
         return tuple(results), frozenset(filter(None, models))
 
+    def records(self) -> Mapping[str, ChunkRecord]:
+        """Every chunk without its result, as it is now."""
+        return {chunk: self._believed(record) for chunk, record in self.ledger.chunks().items()}
+
     def record(self, chunk: str) -> ChunkRecord:
         """A chunk with its result."""
         return self._believed(self.ledger.full_record(chunk))
-
-    def _known(self) -> Mapping[str, ChunkRecord]:
-        """Every chunk without its result."""
-        return {chunk: self._believed(record) for chunk, record in self.ledger.chunks().items()}
 
     def _believed(self, record: ChunkRecord) -> ChunkRecord:
         """A live endpoint is asked again for what only rules have answered, say in a trial with ``serve``."""
@@ -189,11 +184,6 @@ class Standing:
             if synthesis is None or planner.is_due(known.get(synthesis.id, _OPEN), failed_only):
                 requests.append(planner.expected_synthesis_usage(len(chunks) * planner.SUMMARY_CHARACTERS))
         return tuple(requests)
-
-    def _distinct_contents(self) -> Iterator[Content]:
-        for sha256 in dict.fromkeys(file.sha256 for file in self.files):
-            if sha256 and (content := self.contents.get(sha256)):
-                yield content
 
     def _planning(self) -> _Planning:
         split, endpoint = self.job.split, self.job.endpoint

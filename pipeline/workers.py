@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -19,20 +20,24 @@ R = TypeVar("R")
 class Feed(Generic[T]):
     """Items that wait for a worker: those put first, those whose time has come, then fresh ones.
 
-    Fresh items are drawn from their iterator one by one, and only while fewer than ``waiting_limit`` wait
-    to be tried again: an endpoint that fails everything must not be sent the whole folder once over. What
-    is put off does not count: its time may not come, and the others must not wait for that.
+    Fresh items are drawn one by one, in the order in which they were added, and only while fewer than
+    ``waiting_limit`` wait to be tried again: an endpoint that fails everything must not be sent the whole
+    folder once over. What is put off does not count: its time may not come, and the others must not wait
+    for that.
     """
 
-    def __init__(self, fresh: Iterator[T], waiting_limit: int) -> None:
-        self._fresh = fresh
-        self._fresh_left = True
+    def __init__(self, waiting_limit: int) -> None:
+        self._fresh: deque[Iterator[T]] = deque()
         self._waiting_limit = waiting_limit
         self._first: list[T] = []
         self._later: list[tuple[float, int, T]] = []
         self._put_off: list[tuple[float, int, T]] = []
         self._order = itertools.count()  # items themselves need no order
         self.stopped = False
+
+    def add(self, fresh: Iterator[T]) -> None:
+        """More fresh items, after those that are there."""
+        self._fresh.append(fresh)
 
     def first(self, item: T) -> None:
         """Give this item out before all others."""
@@ -59,17 +64,17 @@ class Feed(Generic[T]):
         for waiting in (self._later, self._put_off):
             if waiting and waiting[0][0] <= now_s:
                 return heapq.heappop(waiting)[2]
-        if self._fresh_left and len(self._later) < self._waiting_limit:
-            for item in self._fresh:
+        while self._fresh and len(self._later) < self._waiting_limit:
+            for item in self._fresh[0]:
                 return item
-            self._fresh_left = False
+            self._fresh.popleft()
         return None
 
     def due_s(self) -> float | None:
         """When an item may be there to take, 0 for at once; None when time alone brings none."""
         if self.stopped:
             return None
-        if self._first or (self._fresh_left and len(self._later) < self._waiting_limit):
+        if self._first or (self._fresh and len(self._later) < self._waiting_limit):
             return 0.0
         return min((waiting[0][0] for waiting in (self._later, self._put_off) if waiting), default=None)
 

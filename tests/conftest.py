@@ -30,11 +30,18 @@ class Quiet:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.chunks_due = 0
         self.outcomes: list[Outcome | Split] = []
         self.again_in_s: list[float | None] = []
 
-    def sending(self, tasks: Sequence[Task], names: Mapping[str, str]) -> None:
-        self.lines.append(f"sending {len(tasks)}")
+    def found(self, names: Mapping[str, str]) -> None:
+        pass
+
+    def due(self, tasks: Sequence[Task]) -> None:
+        self.chunks_due += len(tasks)
+
+    def all_due(self) -> None:
+        self.lines.append(f"sending {self.chunks_due}")
 
     def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
         self.outcomes.append(outcome)

@@ -7,7 +7,7 @@ import math
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,11 @@ def new_parts(
 def singles(count: int) -> list[Task]:
     """So many documents of one page."""
     return [chunk(f"d{number:02}") for number in range(count)]
+
+
+async def at_once(tasks: Sequence[Task]) -> AsyncIterator[Sequence[Task]]:
+    """All that is due, known from the start."""
+    yield tasks
 
 
 @dataclass
@@ -155,7 +160,7 @@ class Stage:
     def send(self, tasks: Sequence[Task], deadline_s: float = DEADLINE_S) -> Stop | None:
         async def within_deadline() -> Stop | None:
             self.dispatcher = Dispatcher(ledger, self.rules, self.actor, self.parts, self.follow_up, self.observer)
-            return await asyncio.wait_for(self.dispatcher.send_all(tasks), deadline_s)
+            return await asyncio.wait_for(self.dispatcher.send_all(at_once(tasks)), deadline_s)
 
         with Ledger.writing(self.path) as ledger:
             return asyncio.run(within_deadline())
@@ -743,7 +748,7 @@ def test_a_cancelled_dispatcher_gives_up_what_is_in_flight_and_keeps_what_came(p
 
     async def cancelled() -> None:
         stage.dispatcher = Dispatcher(ledger, stage.rules, actor, stage.parts, stage.follow_up, stage.observer)
-        sending = asyncio.create_task(stage.dispatcher.send_all(singles(9)))
+        sending = asyncio.create_task(stage.dispatcher.send_all(at_once(singles(9))))
         while len(actor.sent) < 4:
             await asyncio.sleep(0)
         sending.cancel()
@@ -756,6 +761,73 @@ def test_a_cancelled_dispatcher_gives_up_what_is_in_flight_and_keeps_what_came(p
     assert actor.in_flight == 0
     assert Counter(stage.states.values()) == {"answered": 1, "open": 3}
     assert stage.without_end == 3
+
+
+# --- more comes in
+
+
+def send_as_it_comes(stage: Stage, due: Callable[[], AsyncIterator[Sequence[Task]]]) -> Stop | None:
+    """Send what ``due`` gives while it is being sent."""
+
+    async def within_deadline() -> Stop | None:
+        stage.dispatcher = Dispatcher(ledger, stage.rules, stage.actor, stage.parts, stage.follow_up, stage.observer)
+        return await asyncio.wait_for(stage.dispatcher.send_all(due()), DEADLINE_S)
+
+    with Ledger.writing(stage.path) as ledger:
+        return asyncio.run(within_deadline())
+
+
+def test_what_is_due_is_sent_while_more_is_looked_for(path: Path) -> None:
+    """The first requests leave, and are answered and recorded, before it is known what else is to be sent."""
+    stage = Stage(path, Actor(always(ANSWER)), concurrency=2)
+
+    async def due() -> AsyncIterator[Sequence[Task]]:
+        for task in singles(5):
+            yield [task]
+            while len(stage.observer.outcomes) < len(stage.actor.sent) or part(task) not in stage.actor.sent:
+                await asyncio.sleep(0)
+
+    assert send_as_it_comes(stage, due) is None
+    assert stage.actor.sent == [part(task) for task in singles(5)]
+    assert stage.observer.lines == ["sending 5"]
+
+
+def test_an_interrupted_run_looks_for_no_more(path: Path) -> None:
+    """Also when nothing is in flight at that time: what looks for more is ended before the run is."""
+    stage = Stage(path, Actor(always(ANSWER)))
+    ended: list[str] = []
+
+    async def due() -> AsyncIterator[Sequence[Task]]:
+        try:
+            yield singles(1)
+            while not stage.observer.outcomes:
+                await asyncio.sleep(0)
+            stage.dispatcher.interrupt()
+            await asyncio.Event().wait()
+        finally:
+            ended.append("due")
+
+    stop = send_as_it_comes(stage, due)
+    assert stop is not None
+    assert stop.exit_code is ExitCode.INTERRUPTED
+    assert ended == ["due"]
+    assert set(stage.states.values()) == {"answered"}
+
+
+def test_a_bug_while_more_is_looked_for_ends_the_run_after_what_is_in_flight(path: Path) -> None:
+    """What was sent is paid for, so it is recorded first."""
+    stage = Stage(path, Actor(always(ANSWER)))
+
+    async def due() -> AsyncIterator[Sequence[Task]]:
+        yield singles(2)
+        while not stage.actor.in_flight:
+            await asyncio.sleep(0)
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        send_as_it_comes(stage, due)
+    assert "answered" in stage.states.values()
+    assert stage.without_end == 0
 
 
 # --- money

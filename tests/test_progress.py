@@ -79,7 +79,9 @@ def happenings(words: str) -> list[tuple[Task, Outcome | Split, ChunkState, floa
 def test_each_event_is_one_line_of_printable_characters(capsys: pytest.CaptureFixture[str], name: str) -> None:
     """Whatever a file name or a reason holds."""
     lines = Lines()
-    lines.sending([CHUNK, SYNTHESIS], {"content": name})
+    lines.found({"content": name})
+    lines.due([CHUNK, SYNTHESIS])
+    lines.all_due()
     for happening in happenings(name):
         lines.settled(*happening)
     lines.said(name)
@@ -94,11 +96,14 @@ def test_each_event_is_one_line_of_printable_characters(capsys: pytest.CaptureFi
 def test_a_line_says_what_became_of_which_pages(capsys: pytest.CaptureFixture[str]) -> None:
     """Who reads the log finds document, pages, reason and when it goes on."""
     lines = Lines()
-    lines.sending([CHUNK, SYNTHESIS], {"content": "a.pdf"})
+    lines.found({"content": "a.pdf"})
+    lines.due([CHUNK, SYNTHESIS])
+    lines.due([Chunk("id", "other", PageRange(1, 1))])
+    lines.all_due()
     for happening in happenings("529: Overloaded"):
         lines.settled(*happening)
     assert capsys.readouterr().err.splitlines() == [
-        "sending 1 document, 1 chunk, 2 pages",
+        "sending 2 documents, 2 chunks, 3 pages in all",
         "a.pdf, pages 3-4: answered in 1.2 s",
         "a.pdf, pages 3-4: 529: Overloaded; again in 2.5 s",
         "a.pdf, pages 3-4: not answered: 529: Overloaded",
@@ -153,7 +158,8 @@ def test_no_name_steers_the_terminal(name: str) -> None:
     """The only control sequences are the bar's own."""
     screen = io.StringIO()
     with on_screen(screen) as bar:
-        bar.sending([CHUNK], {"content": name})
+        bar.found({"content": name})
+        bar.due([CHUNK])
         for happening in happenings(name):
             bar.settled(*happening)
     rest = re.sub(r"\x1b\[(\?25[lh]|2K|1A)|[\r\n]", "", screen.getvalue())
@@ -164,10 +170,14 @@ def test_the_bar_counts_chunks_to_their_end() -> None:
     """Halves add one and thirds two, retries none, and syntheses are not counted."""
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bar = Bar(progress)
-    bar.sending([CHUNK, CHUNK, SYNTHESIS], {})
+    bar.due([CHUNK])
     (task,) = progress.tasks
-    assert (task.completed, task.total) == (0, 2)
+    assert (task.completed, task.total) == (0, 1)
     bar.settled(CHUNK, failure("again"), ChunkState.OPEN, 1.0)
+    bar.due([CHUNK, SYNTHESIS])
+    bar.all_due()
+    assert (task.completed, task.total) == (0, 2)
+    assert "opening" not in task.description
     bar.settled(CHUNK, Split("too large"), ChunkState.SPLIT, None)
     assert (task.completed, task.total) == (0, 3)
     for state in (ChunkState.ANSWERED, ChunkState.ANSWERED, ChunkState.FAILED):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline import reports
 from pipeline.domain import ChunkState, DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
 from pipeline.errors import SettingsError
-from pipeline.reports import html, json_report, summary
+from pipeline.reports import html, json_report, presentation, summary
 from pipeline.reports.names import document_name
 from pipeline.reports.presentation import remark
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
@@ -502,6 +502,16 @@ def test_a_cost_of_which_a_part_is_known_is_at_least_that() -> None:
     assert "<small>at least</small> $1.2500" in page
     assert "Requests of unknown cost" in page
     assert (json_report.totals(result)["known_cost_usd"], json_report.totals(result)["unpriced_requests"]) == (1.25, 1)
+
+
+def test_a_file_that_nobody_opened_yet_is_not_said_to_be_broken() -> None:
+    """A run that stops early, or has a limit, leaves files unopened; they are told from those that cannot be."""
+    waiting = replace(an_unopened_document("waiting.pdf", "not opened yet"), status=DocumentStatus.PARTIAL)
+
+    [notice] = presentation.notices(a_result(waiting, an_unopened_document()))
+
+    assert "1 file could not be opened; 1 file not opened yet" in notice.text
+    assert presentation.coverage(waiting) == "no page read: the file was not opened yet"
 
 
 def test_color_adds_styles_and_nothing_else() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import prices
+from pipeline import opening, prices
 from pipeline.domain import RULES_MODEL, DocumentStatus, PageRange, RunResult
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.pdf import Source
+from pipeline.sandbox import Sandbox
 from pipeline.serve import Endpoint, running
-from tests.conftest import Workspace, clause, noisy_page, write_pdf
+from tests.conftest import DEADLINE_S, Workspace, clause, noisy_page, write_pdf
 
 PAGES = 23
 
@@ -396,6 +399,41 @@ def test_the_limit_sends_for_so_many_documents(workspace: Workspace) -> None:
         result = workspace.run(limit=1)
     assert [document.status for document in result.documents] == ["done", "partial", "partial", "partial"]
     assert result.run.exit_code == 3
+
+
+def test_what_failed_before_comes_after_what_is_new(workspace: Workspace) -> None:
+    """What always fails must not use up a limit on documents."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    rule = FaultRule(Fault(FaultKind.OFF_SCHEMA), text="K001")
+    with running(Endpoint(FaultPlan((rule,)))) as base_url:
+        workspace.write_job(base_url, retry={"attempts": 1})
+        workspace.run()
+        write_pdf(workspace.docs / "b.pdf", [clause(2)])
+        result = workspace.run(limit=1)
+    assert [document.status for document in result.documents] == ["failed", "done"]
+
+
+def test_requests_leave_while_other_files_are_opened(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that takes long to open keeps no other one waiting."""
+    for number in range(3):
+        write_pdf(workspace.docs / f"{number}.pdf", [clause(number)])
+    endpoint = Endpoint()
+    inspected = opening._inspected
+
+    async def inspected_late(sha256: str, source: Source, sandbox: Sandbox) -> Any:
+        async with asyncio.timeout(DEADLINE_S):
+            while source.path.endswith("0.pdf") and len(endpoint.seen) < 2:
+                await asyncio.sleep(0.001)
+        return await inspected(sha256, source, sandbox)
+
+    monkeypatch.setattr(opening, "_inspected", inspected_late)
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url)
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert len(endpoint.seen) == 3
+    assert result.expected is not None
+    assert result.expected.usage.input_tokens > 3 * 900  # of all three, though two were sent before it was known
 
 
 def test_odd_names_come_through_to_the_report(workspace: Workspace) -> None:

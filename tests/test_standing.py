@@ -32,7 +32,7 @@ from pipeline.domain import (
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.planner import Why
 from pipeline.prices import PriceList
-from pipeline.standing import PlannedDocument, Standing
+from pipeline.standing import Due, PlannedDocument, Standing
 from tests.conftest import Workspace
 
 WHEN = "2026-11-22T02:00:00Z"
@@ -73,8 +73,14 @@ class Books:
         loaded = job.load(self._workspace.write_job(split={"max_pages": MAX_PAGES}, **self.settings))
         return Standing(loaded, self.ledger, self.files, self.contents)
 
+    def all_due(self, failed_only: bool = False) -> list[Due]:
+        standing = self.standing
+        distinct = dict.fromkeys(file.sha256 for file in self.files)
+        contents = [content for sha256 in distinct if sha256 and (content := self.contents.get(sha256))]
+        return list(standing.due(contents, standing.records(), failed_only))
+
     def due(self, failed_only: bool = False) -> list[tuple[Task, ...]]:
-        return [due.tasks for due in self.standing.due(failed_only)]
+        return [due.tasks for due in self.all_due(failed_only)]
 
     def plan(self) -> dict[str, PlannedDocument]:
         return {row.path: row for row in self.standing.plan(self.before, PriceList(1.0, 1.0))}
@@ -205,11 +211,11 @@ def test_the_three_answers_agree_on_a_folder(books: Books) -> None:
     assert {task.id for tasks in due for task in tasks} == open_or_passing
 
 
-def test_what_failed_before_comes_last(books: Books) -> None:
-    """What always fails must not keep the others waiting, nor use up a limit on documents."""
+def test_what_failed_before_is_told_from_the_rest(books: Books) -> None:
+    """What always fails must not keep the others waiting, so whoever sends must know it."""
     for name in ("passing", "new", "unfinished"):
         put_in_place(books, name)
-    assert [tasks[0].content for tasks in books.due()] == [sha("new"), sha("unfinished"), sha("passing")]
+    assert [due.failed_before for due in books.all_due()] == [True, False, False]
 
 
 def test_a_file_that_cannot_be_read_is_listed_with_its_reason(books: Books) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.workers import Feed, Finished, Pool, Wake
+
+T = TypeVar("T")
 
 unhurried = settings(deadline=None)
 
@@ -22,10 +25,29 @@ def counted(drawn: list[int]) -> Iterator[int]:
         yield number
 
 
+def fed(fresh: Iterator[T], waiting_limit: int) -> Feed[T]:
+    """A feed of fresh items."""
+    feed: Feed[T] = Feed(waiting_limit)
+    feed.add(fresh)
+    return feed
+
+
+def test_what_is_added_later_comes_after_what_is_there() -> None:
+    """Also where the first were all given out before."""
+    feed = fed(iter("a"), 9)
+    feed.add(iter("bc"))
+    assert [feed.take(0.0) for _ in range(4)] == ["a", "b", "c", None]
+    assert feed.due_s() is None
+
+    feed.add(iter("d"))
+    assert feed.due_s() == 0.0
+    assert [feed.take(0.0), feed.take(0.0)] == ["d", None]
+
+
 def test_fresh_items_are_drawn_one_by_one() -> None:
     """A folder of a million chunks is never in memory: what is not taken is not made."""
     drawn: list[int] = []
-    feed = Feed(counted(drawn), 3)
+    feed = fed(counted(drawn), 3)
     assert drawn == []
 
     assert [feed.take(0.0), feed.take(0.0)] == [1, 2]
@@ -34,7 +56,7 @@ def test_fresh_items_are_drawn_one_by_one() -> None:
 
 def test_what_was_put_first_and_what_is_due_comes_before_fresh_items() -> None:
     """First, then those whose time has come by their time, then fresh ones."""
-    feed = Feed(iter(["fresh"]), 9)
+    feed = fed(iter(["fresh"]), 9)
     feed.later("due late", 5.0)
     feed.later("due early", 4.0)
     feed.later("not due", 11.0)
@@ -47,7 +69,7 @@ def test_what_was_put_first_and_what_is_due_comes_before_fresh_items() -> None:
 
 def test_what_was_put_first_last_comes_first() -> None:
     """Halves of halves are sent before what waits behind them."""
-    feed: Feed[str] = Feed(iter(()), 9)
+    feed: Feed[str] = Feed(9)
     for item in ("b", "a"):
         feed.first(item)
 
@@ -56,7 +78,7 @@ def test_what_was_put_first_last_comes_first() -> None:
 
 def test_items_of_the_same_time_come_in_their_order() -> None:
     """Items need no order of their own."""
-    feed: Feed[object] = Feed(iter(()), 9)
+    feed: Feed[object] = Feed(9)
     items = [object(), {}, None.__class__, object()]
     for item in items:
         feed.later(item, 1.0)
@@ -66,7 +88,7 @@ def test_items_of_the_same_time_come_in_their_order() -> None:
 
 def test_an_item_that_is_put_off_holds_no_fresh_one_back() -> None:
     """It is given out when its time has come, and counts as waiting at no time."""
-    feed = Feed(iter(["a", "b", "c"]), 1)
+    feed = fed(iter(["a", "b", "c"]), 1)
     feed.put_off("much later", 3600.0)
     assert feed.take(0.0) == "a"
     feed.later("soon", 10.0)
@@ -80,7 +102,7 @@ def test_an_item_that_is_put_off_holds_no_fresh_one_back() -> None:
 def test_no_fresh_item_while_too_many_wait() -> None:
     """An endpoint that fails everything is not sent the whole folder once over."""
     drawn: list[int] = []
-    feed = Feed(counted(drawn), 2)
+    feed = fed(counted(drawn), 2)
     feed.later(-1, 50.0)
     assert feed.take(0.0) == 1
     feed.later(-2, 60.0)
@@ -95,7 +117,7 @@ def test_no_fresh_item_while_too_many_wait() -> None:
 
 def test_due_says_when_something_may_be_there() -> None:
     """At once, at a time, or never."""
-    feed = Feed(iter(["fresh"]), 9)
+    feed = fed(iter(["fresh"]), 9)
     assert feed.due_s() == 0.0
     feed.take(0.0)
     assert feed.take(0.0) is None
@@ -108,7 +130,7 @@ def test_due_says_when_something_may_be_there() -> None:
 
 def test_a_stopped_feed_gives_nothing_out() -> None:
     """Whatever waits, and whatever is put in after."""
-    feed = Feed(iter([1, 2]), 9)
+    feed = fed(iter([1, 2]), 9)
     feed.first(3)
     feed.later(4, 0.0)
 
@@ -124,7 +146,7 @@ def test_a_stopped_feed_gives_nothing_out() -> None:
 @given(st.integers(0, 30), st.integers(1, 5), st.data())
 def test_every_item_is_given_out_once_whatever_is_put_back(count: int, limit: int, data: st.DataObject) -> None:
     """Items put first or back for later any number of times come out until they are done, each once, none lost."""
-    feed, done, now_s = Feed(iter(range(count)), limit), [], 0.0
+    feed, done, now_s = fed(iter(range(count)), limit), [], 0.0
     put_back = data.draw(st.lists(st.sampled_from(["done", "first", "later"]), max_size=60))
     while (due_s := feed.due_s()) is not None:
         now_s = max(now_s, due_s)

@@ -68,11 +68,14 @@ def notices(result: RunResult) -> list[Notice]:
 
 def _incomplete(result: RunResult) -> str:
     unread = sum(len(r) for d in result.documents for r in d.missing_pages)
-    unopened = sum(d.pages is None for d in result.documents)
+    failed_to_open = sum(d.pages is None and not d.is_unopened for d in result.documents)
+    unopened = sum(d.is_unopened for d in result.documents)
     unfinished = sum(d.status is not DocumentStatus.DONE for d in result.documents)
     details = [f"{counted(unread, 'page')} not read"] if unread else []
+    if failed_to_open:
+        details.append(f"{counted(failed_to_open, 'file')} could not be opened")
     if unopened:
-        details.append(f"{counted(unopened, 'file')} could not be opened")
+        details.append(f"{counted(unopened, 'file')} not opened yet")
     detail = f" ({'; '.join(details)})" if details else ""
     of_all = f"{unfinished:,} of {counted(len(result.documents), 'document')}"
     return f"This report is incomplete: {of_all} not fully read{detail}."
@@ -110,7 +113,7 @@ def unchecked_quotes(risks: Iterable[Risk]) -> int:
 def coverage(document: DocumentResult) -> str:
     """``18 of 20 pages read; missing: 3-4``."""
     if document.pages is None:
-        return "no page read: the file could not be opened"
+        return f"no page read: the file {'was not opened yet' if document.is_unopened else 'could not be opened'}"
     read = f"{document.pages_covered:,} of {counted(document.pages, 'page')} read"
     return f"{read}; missing: {ranges(document.missing_pages)}" if document.missing_pages else read
 

@@ -1,0 +1,75 @@
+"""Files opened for the first time: what each distinct content holds, found out in the sandbox, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline import pdf
+from pipeline.domain import Content, SourceFile
+from pipeline.pdf import Inspection, Source
+from pipeline.sandbox import Sandbox, SandboxError
+
+_INSPECT = "pipeline.inspector:inspect"
+
+Sources = Mapping[str, Sequence[Source]]
+"""Where each content lies: in as many places as it has twins."""
+
+
+def sources(folder: Path, files: Iterable[SourceFile]) -> Sources:
+    """The places of each content, by its SHA-256, in the order of the files; those in ``folder`` that can be read."""
+    found: dict[str, list[Source]] = {}
+    for file in files:
+        if file.sha256:
+            place = Source(str(folder / file.path), file.size_bytes, file.mtime_ns)
+            found.setdefault(file.sha256, []).append(place)
+    return found
+
+
+async def opened(places: Sources, sandbox: Sandbox) -> AsyncGenerator[Sequence[Content], None]:
+    """What these contents turn out to be, as it turns out; a file that changed meanwhile is left to the next run.
+
+    Closed early, it gives up what it is at.
+    """
+    waiting = iter([(sha256, sources[0]) for sha256, sources in places.items()])
+    running: list[asyncio.Task[Content | None]] = []
+    try:
+        while True:
+            free = 2 * sandbox.processes - len(running)  # one in work and one ready for each process
+            running += [asyncio.create_task(_inspected(*entry, sandbox)) for entry in itertools.islice(waiting, free)]
+            if not running:
+                return
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in running if task.done()]
+            running = [task for task in running if task not in done]
+            yield [content for task in done if (content := task.result())]
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content | None:
+    try:
+        seen = await _seen(source, sandbox)
+    except SandboxError as error:
+        return Content(sha256, source.size_bytes, None, problem=str(error))
+    except (pdf.SourceChangedError, OSError):
+        return None
+    return Content(
+        sha256, source.size_bytes, seen.pages, seen.encrypted, seen.problem, seen.note, seen.layout, seen.media_type
+    )
+
+
+async def _seen(source: Source, sandbox: Sandbox) -> Inspection:
+    seen: Inspection
+    try:
+        seen = await sandbox.call(source.size_bytes, _INSPECT, source)
+    except SandboxError as error:  # what only looks at the layout must not keep a file from being read
+        seen = await sandbox.call(source.size_bytes, _INSPECT, source, False)
+        not_seen = f"not checked with a second reader: {error}"
+        seen = replace(seen, note=f"{seen.note}; {not_seen}" if seen.note else not_seen)
+    return seen
