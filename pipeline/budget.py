@@ -11,29 +11,29 @@ from pipeline.prices import PriceList
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What is held back for one request in flight, and what it was expected to cost."""
+    """What one request may cost: what was expected, the same by the run's experience, and the most."""
 
-    usd: float = 0.0
     expected_usd: float = 0.0
+    usd: float = 0.0
+    most_usd: float = 0.0
 
 
 class Budget:
     """Keeps a run's spending, with all that is in flight, under ``max_usd``; None means without a limit.
 
-    How far a request may lie above what was expected of it is learned from the dearest so far. Until one
-    has come back, each is taken for the dearest possible; only the very first may go out on its expected
-    cost, so that a small budget gets anywhere. One that may take more than the usual ``max_tokens`` will: it
-    is taken for the dearest possible always.
+    Requests go side by side only while the most that all of them can cost is covered. Nearer to the limit one
+    goes alone, and is taken for what was expected of it times the dearest request so far in relation to what was
+    expected of that: setting aside the most would stop a small budget at a fraction of it. So a run spends more
+    than its limit by the misjudgement of one request at most.
     """
 
-    def __init__(self, max_usd: float | None, prices: PriceList, model: str, max_tokens: int) -> None:
+    def __init__(self, max_usd: float | None, prices: PriceList, model: str) -> None:
         self._max_usd = max_usd
         self._prices = prices
         self._model = model
-        self._max_tokens = max_tokens
         self._spent_usd = 0.0
         self._held: dict[int, float] = {}  # by the id of the attempt: sums of floats do not come back to zero
-        self._dearest = 0.0  # of all requests so far, the cost in relation to what was expected
+        self._dearest = 1.0  # of all requests so far, the cost in relation to what was expected
 
     def refusal(self, reservation: Reservation) -> str:
         """Why a request cannot be sent, and what to do, in one line for people."""
@@ -48,25 +48,27 @@ class Budget:
         if self._max_usd is None:
             return Reservation()
         expected_usd = self._usd(planner.expected_usage(task))
-        if self._dearest and max_tokens <= self._max_tokens:
-            return Reservation(expected_usd * max(self._dearest, 1.0), expected_usd)
-        if not self._held and not self._spent_usd:
-            return Reservation(expected_usd, expected_usd)
-        return Reservation(self._usd(planner.most_usage(task, max_tokens)), expected_usd)
+        most_usd = self._usd(planner.most_usage(task, max_tokens))
+        return Reservation(expected_usd, expected_usd * self._dearest, most_usd)
 
     def covers(self, reservation: Reservation) -> bool:
         """Whether so much can be reserved beside what is spent and what is in flight."""
-        return self._max_usd is None or self._spent_usd + sum(self._held.values()) + reservation.usd <= self._max_usd
+        if self._max_usd is None:
+            return True
+        left_usd = self._max_usd - self._spent_usd
+        if sum(self._held.values()) + reservation.most_usd <= left_usd:
+            return True
+        return not self._held and reservation.usd <= left_usd
 
     def hold(self, attempt: int, reservation: Reservation) -> None:
         """A request is about to leave."""
-        self._held[attempt] = reservation.usd
+        self._held[attempt] = reservation.most_usd
 
     def settle(self, attempt: int, reservation: Reservation, cost_usd: float | None, billed: bool) -> None:
-        """A request came back. ``billed``: one whose cost is None may have cost all that was reserved."""
+        """A request came back. ``billed``: one whose cost is None may have cost the most that it could."""
         del self._held[attempt]
         if cost_usd is None:
-            self._spent_usd += reservation.usd if billed else 0.0
+            self._spent_usd += reservation.most_usd if billed else 0.0
             return
         self._spent_usd += cost_usd
         if cost_usd and reservation.expected_usd:

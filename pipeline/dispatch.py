@@ -122,7 +122,7 @@ class Dispatcher:
         self._judge = Judge(rules.retry, rules.by_schema, rules.learns_output, rules.max_tokens, rules.most_tokens)
         self._gate = Gate(rules.concurrency, rules.requests_per_minute)
         self._outage = Outage(rules.concurrency, rules.retry)
-        self._budget = Budget(rules.max_usd, rules.prices, rules.model, rules.max_tokens)
+        self._budget = Budget(rules.max_usd, rules.prices, rules.model)
         self._wake = Wake()
         # As many chunks are cut ahead as are in flight: when all answers come at once, the next are ready.
         self._preparing: Pool[_Item, Payload | Failure | Split] = Pool(self._prepare, rules.concurrency, self._wake)
