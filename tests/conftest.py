@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -90,6 +90,20 @@ def clause(number: int) -> str:
     return f"Page title {number}\n{words}"
 
 
+class _SharedSandbox(Sandbox):
+    """One worker process for the runs of all tests: to start and end one takes longer than most of these runs."""
+
+    def stop(self) -> None:
+        """A run that is done with it leaves it to the next."""
+
+    def end(self) -> None:
+        """After the last test."""
+        super().stop()
+
+
+_SANDBOX = _SharedSandbox(1)
+
+
 class Workspace:
     """A folder with a job file, its documents, reports and state."""
 
@@ -122,8 +136,7 @@ class Workspace:
 
     def run(self, failed_only: bool = False, limit: int | None = None) -> RunResult:
         """One run in this process."""
-        with Sandbox(1) as sandbox:  # another process takes longer to start than it saves
-            return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), sandbox, Quiet())
+        return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), _SANDBOX, Quiet())
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """``docpipe`` as a process of its own."""
@@ -152,6 +165,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what was awaited did not happen within a minute"
         time.sleep(0.002)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sandbox_ends() -> Iterator[None]:
+    """The shared worker process ends with the tests."""
+    yield
+    _SANDBOX.end()
 
 
 @pytest.fixture(autouse=True)

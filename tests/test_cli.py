@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -321,10 +322,9 @@ def test_answers_of_rules_do_not_stand_for_a_live_model(workspace: Workspace) ->
 
 def test_a_run_leaves_nothing_in_the_temporary_folder(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even the folder where the worker processes' sockets lie."""
-    temporary = workspace.folder / "tmp"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     workspace.write_job()
-    assert workspace.docpipe("run", str(workspace.job_file))[0] == 0
-    assert list(temporary.iterdir()) == []
+    with tempfile.TemporaryDirectory() as temporary:  # the path of a socket must be short
+        monkeypatch.setenv("TMPDIR", temporary)
+        assert workspace.docpipe("run", str(workspace.job_file))[0] == 0
+        assert list(Path(temporary).iterdir()) == []

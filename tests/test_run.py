@@ -261,10 +261,10 @@ def test_a_page_of_large_images_is_sent_with_smaller_ones(workspace: Workspace) 
 
 def test_a_page_whose_images_cannot_be_made_smaller_is_sent_as_a_picture(workspace: Workspace) -> None:
     """The rules cannot read it, and say so on its page; the other pages are as they were."""
-    noisy_page(workspace.docs / "a.pdf", pages=3, noisy=2, inline=True)
+    noisy_page(workspace.docs / "a.pdf", pages=3, noisy=2, inline=True, size=(450, 600))
     endpoint = Endpoint(keep_bodies=True)
     with running(endpoint) as base_url:
-        workspace.write_job(base_url, split={"max_request_mb": 2.5}, report={"formats": ["markdown", "html"]})
+        workspace.write_job(base_url, split={"max_request_mb": 0.7}, report={"formats": ["markdown", "html"]})
         result = workspace.run()
     assert result.run.exit_code == 0
     assert [page for _, page in risks_of(result)] == [1, 3]
