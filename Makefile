@@ -28,7 +28,7 @@ run-job retry-job plan-job status-job report-job check-job: .venv/ready
 	@$(BIN)/docpipe $(@:-job=) '$(JOB)' $(ENDPOINT_OPTION)
 
 test: .venv/ready-to-develop
-	@$(BIN)/pytest -n auto --dist worksteal
+	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 check: .venv/ready-to-develop
 	$(BIN)/ruff check .
