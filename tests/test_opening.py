@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline import job, pdf, run
+from pipeline import job, opening, pdf, run
 from pipeline.domain import Layout
 from pipeline.ledger import Ledger
 from pipeline.sandbox import Sandbox
@@ -88,16 +88,17 @@ class CrashingOnLayouts(Sandbox):
     """A sandbox in which whoever looks at a layout meets a file that crashes the process."""
 
     async def call(self, size_bytes: int, function: str, *args: object) -> Any:
-        if function == "pipeline.splitter:inspect" and len(args) == 1:
+        if function == opening._INSPECT and len(args) == 1:
             return await super().call(size_bytes, "os:abort")
         return await super().call(size_bytes, function, *args)
 
 
 def test_a_file_that_crashes_what_looks_at_its_layout_is_read(workspace: Workspace) -> None:
-    """Its pages are counted without, so that it is sent and answered like any other."""
+    """Its pages are counted without, so that it is sent and answered; the report says that nobody checked the count."""
     write_pdf(workspace.docs / "a.pdf", [clause(1), clause(2)])
     workspace.write_job()
     with CrashingOnLayouts() as sandbox:
         result = run.run_job(job.load(workspace.job_file), None, run.Options(), sandbox, Quiet())
 
     assert (result.run.exit_code, risks_of(result)) == (0, [("K001", 1), ("K002", 2)])
+    assert result.documents[0].note == "not checked with a second reader: reading it crashed the reader (exit code -6)"
