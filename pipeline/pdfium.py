@@ -8,14 +8,17 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import byref, c_int
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pypdfium2
 
-from pipeline.domain import Layout
+from pipeline.domain import Box, Layout
 from pipeline.pdf import PdfError
 
 logging.getLogger("pypdfium2").setLevel(logging.CRITICAL)  # its warnings are about files, not about the run
@@ -30,6 +33,8 @@ _MOST_OBJECTS = 1_000  # of a page; scans have few
 _FORMS_DEEP = 3
 _SCAN_CHARS = 50  # a number or a stamp may be text on a page that is a picture
 _SCAN_SHARE = 0.5  # of the page under images
+_MOST_CHARS = 200_000  # of a page
+_DEVICE_PX = 1_000_000  # pdfium gives places on the page as shown in whole pixels: as fine as a share of it needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,17 @@ def look(file: BinaryIO, pages: int, password: str | None = None) -> Seen:
 
 
 def _texts(file: BinaryIO, pages: int, password: str | None) -> Iterator[tuple[int, bool]]:
-    """``_text`` of each page. A document holds whatever was read of it, so a large one is opened anew now and then."""
-    at_once = max(1, _HELD_BYTES * pages // max(file.seek(0, os.SEEK_END), 1))
+    """``_text`` of each page."""
+    at_once = _pages_at_once(file, pages)
     for first in range(1, pages + 1, at_once):
         with pypdfium2.PdfDocument(file, password) as document:
             for number in range(first, min(first + at_once, pages + 1)):
                 yield _text(document, number)
+
+
+def _pages_at_once(file: BinaryIO, pages: int) -> int:
+    """A document holds whatever was read of it, so a large one is opened anew after so many pages."""
+    return max(1, _HELD_BYTES * pages // max(file.seek(0, os.SEEK_END), 1))
 
 
 def _text(document: pypdfium2.PdfDocument, number: int) -> tuple[int, bool]:
@@ -125,6 +135,132 @@ def _bookmarked(document: pypdfium2.PdfDocument) -> Iterator[int]:
         index = target.get_index() if target is not None else None
         if index is not None and 0 <= index < len(document):
             yield index + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """The text layer of a page, in the order of its content, with what shows in fields and annotations.
+
+    Lines end in CR LF; a hyphen at the end of a line may be U+0002 or U+FFFE.
+    ``shares`` has four numbers for each character of ``text``, those of a ``domain.Box``: 16 bytes a character.
+    """
+
+    text: str
+    shares: array[float]
+
+    def box(self, index: int) -> Box | None:
+        """Where a character stands, as high as its font; None for one that takes no room, such as a line's end."""
+        left, top, right, bottom = self.shares[4 * index : 4 * index + 4]
+        return Box(left, top, right, bottom) if left < right and top < bottom else None
+
+
+class Pages:
+    """The texts of an open document; see ``opened``."""
+
+    def __init__(self, file: BinaryIO, pages: int, password: str | None) -> None:
+        self._file, self._count, self._password = file, pages, password
+        self._at_once = _pages_at_once(file, pages)
+        self._read = 0
+        self._document = self._open()
+
+    def text(self, number: int) -> str:
+        """The text layer of a page, counted from 1; "" of one that pdfium cannot load. At most 200,000 characters."""
+        return self.page(number, with_shares=False).text
+
+    def page(self, number: int, with_shares: bool = True) -> PageText:
+        """The same with the places of its characters."""
+        self._make_room()
+        try:
+            page = self._document[number - 1]
+        except _TROUBLE:
+            return PageText("", array("f"))
+        try:
+            if not pypdfium2.raw.FPDFPage_GetAnnotCount(page):
+                return _page_text(page, with_shares)
+            # In memory: what is written into fields and annotations becomes text like any other.
+            pypdfium2.raw.FPDFPage_Flatten(page, pypdfium2.raw.FLAT_NORMALDISPLAY)
+            page.close()
+            page = self._document[number - 1]
+            return _page_text(page, with_shares)
+        except _TROUBLE:
+            return PageText("", array("f"))
+        finally:
+            page.close()
+
+    def close(self) -> None:
+        """End it; the file stays open."""
+        self._document.close()
+
+    def _open(self) -> pypdfium2.PdfDocument:
+        document = pypdfium2.PdfDocument(self._file, self._password)
+        found = len(document)
+        if found != self._count:
+            document.close()
+            raise PdfError(f"pdfium counts {found} pages, not {self._count}")
+        return document
+
+    def _make_room(self) -> None:
+        self._read += 1
+        if self._read > self._at_once:
+            self._document.close()
+            self._document = self._open()
+            self._read = 1
+
+
+@contextmanager
+def opened(file: BinaryIO, pages: int, password: str | None = None) -> Iterator[Pages]:
+    """The pages of a file that has so many ``pages`` by pypdf's count, to read their texts; arguments as for ``look``.
+
+    Raises:
+        PdfError: pdfium cannot open it, or counts other pages, whose numbers would not be the same.
+        OSError: the file cannot be read.
+    """
+    try:
+        document = Pages(file, pages, password)
+    except _TROUBLE as error:
+        raise PdfError(f"pdfium cannot open it: {error}") from error
+    try:
+        yield document
+    finally:
+        document.close()
+
+
+def _page_text(page: pypdfium2.PdfPage, with_shares: bool) -> PageText:
+    layer = page.get_textpage()
+    try:
+        chars = min(layer.count_chars(), _MOST_CHARS)
+        text = layer.get_text_range(0, chars) if chars > 0 else ""
+        if len(text) != chars:  # characters without a code are left out of the whole: then one by one
+            codes = (pypdfium2.raw.FPDFText_GetUnicode(layer, index) for index in range(chars))
+            text = "".join(chr(code) if code <= 0x10FFFF else "\ufffd" for code in codes)
+        return PageText(text, _shares(page, layer, chars) if with_shares else array("f"))
+    finally:
+        layer.close()
+
+
+def _shares(page: pypdfium2.PdfPage, layer: pypdfium2.PdfTextPage, chars: int) -> array[float]:
+    """Left, top, right and bottom of each character on the page as it is shown; zeros where there is no place."""
+    x0, y0 = _on_device(page, 0, 0)
+    side = 1000  # points, so far apart that whole pixels are exact enough
+    (xx, xy), (yx, yy) = _on_device(page, side, 0), _on_device(page, 0, side)
+    xx, xy, yx, yy = (xx - x0) / side, (xy - y0) / side, (yx - x0) / side, (yy - y0) / side
+    place, found = pypdfium2.raw.FS_RECTF(), array("f")
+    for index in range(chars):
+        if not pypdfium2.raw.FPDFText_GetLooseCharBox(layer, index, place):
+            found.extend((0, 0, 0, 0))
+            continue
+        corners = ((place.left, place.bottom), (place.right, place.top))
+        (x1, x2) = (x0 + x * xx + y * yx for x, y in corners)
+        (y1, y2) = (y0 + x * xy + y * yy for x, y in corners)
+        found.extend((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)))
+    return found
+
+
+def _on_device(page: pypdfium2.PdfPage, x: float, y: float) -> tuple[float, float]:
+    """A point of the page's own coordinates as shares of the page as it is shown, turned and cropped."""
+    across, down = c_int(), c_int()
+    pypdfium2.raw.FPDF_PageToDevice(page, 0, 0, _DEVICE_PX, _DEVICE_PX, 0, x, y, byref(across), byref(down))
+    return across.value / _DEVICE_PX, down.value / _DEVICE_PX
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import pdfium
 from pipeline.domain import Layout
-from pipeline.pdfium import Seen, look
+from pipeline.pdf import PdfError
+from pipeline.pdfium import PageText, Seen, look
 
 WIDTH, HEIGHT = 595.0, 842.0
 
@@ -127,3 +128,72 @@ def test_a_file_may_have_any_name(tmp_path: Path) -> None:
 
     with path.open("rb") as file:
         assert look(file, 1).pages == 1
+
+
+def first_page(file: io.BytesIO, pages: int = 1) -> PageText:
+    with pdfium.opened(file, pages) as document:
+        return document.page(1)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("crop", [None, (50, 300, 450, 600)])
+def test_characters_are_where_they_are_seen(tmp_path: Path, rotation: int, crop: tuple[int, ...] | None) -> None:
+    """However a page is turned and cropped, all ink of its only word lies in the boxes of the characters."""
+    drawn, buffer = canvas()
+    drawn.setPageRotation(rotation)
+    if crop:
+        drawn.setCropBox(crop)
+    drawn.setFont("Helvetica", 40)
+    drawn.drawString(120, 420, "Liability")
+    drawn.showPage()
+    path = tmp_path / "a.pdf"
+    path.write_bytes(finished(drawn, buffer).getvalue())
+
+    page = first_page(buffer)
+    picture = pdfium.draw_first_page(path, 72, 2000)
+
+    image = Image.frombytes("RGB", (picture.width_px, picture.height_px), picture.samples).convert("L")
+    inked = image.point(lambda shade: 255 * (shade < 128)).getbbox()
+    assert inked is not None
+    boxes = [box for box in map(page.box, range(len(page.text))) if box]
+    assert page.text == "Liability"
+    assert len(boxes) == len(page.text)
+    seen = [share * side for share, side in zip(
+        (min(b.left for b in boxes), min(b.top for b in boxes),
+         max(b.right for b in boxes), max(b.bottom for b in boxes)),
+        (image.width, image.height) * 2, strict=True)]  # fmt: skip
+    assert seen[0] - 2 <= inked[0] <= seen[0] + 20
+    assert seen[1] - 2 <= inked[1] <= seen[1] + 20
+    assert seen[2] - 20 <= inked[2] <= seen[2] + 2
+    assert seen[3] - 20 <= inked[3] <= seen[3] + 2
+
+
+def test_what_stands_in_form_fields_is_text() -> None:
+    """A contract's blanks are filled in with fields; the model sees them, and so they can be quoted."""
+    drawn, buffer = canvas()
+    drawn.drawString(72, 720, "Monthly fee:")
+    drawn.acroForm.textfield(value="EUR 4,200", x=180, y=715, width=200, height=20)
+    drawn.showPage()
+
+    page = first_page(finished(drawn, buffer))
+
+    assert "Monthly fee:" in page.text
+    assert "EUR 4,200" in page.text
+    box = page.box(page.text.index("EUR"))
+    assert box is not None
+    assert 0.3 < box.left < 0.35
+
+
+def test_texts_of_many_pages_are_read_anew_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a document holds of its pages is let go; each page still has its own text."""
+    monkeypatch.setattr(pdfium, "_HELD_BYTES", 1)
+
+    with pdfium.opened(finished(*canvas(5)), 5) as document:
+        assert [document.text(number) for number in (5, 1, 2, 3, 4)] == [f"word{n:03}" for n in (5, 1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("data", [b"", b"%PDF-1.7 nothing", finished(*canvas(3)).getvalue()])
+def test_pages_that_are_not_those_of_pypdf_have_no_texts(data: bytes) -> None:
+    """A file that pdfium does not open, or whose pages it counts otherwise, is refused as a whole."""
+    with pytest.raises(PdfError, match="pdfium"):
+        first_page(io.BytesIO(data), pages=2)
