@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.domain import (
     ChunkRecord,
     ChunkResult,
     ChunkState,
+    Claim,
     Content,
     DocumentResult,
     DocumentStatus,
     FailureClass,
     KeyDate,
     PageRange,
+    Proof,
+    QuoteCheck,
     Risk,
     Severity,
     SourceFile,
@@ -23,6 +26,7 @@ from pipeline.domain import (
 from pipeline.planner import PlannedChunk
 
 _REASONS_SHOWN = 3
+_WORD_FOR_WORD = (QuoteCheck.VERIFIED, QuoteCheck.PAGE_CORRECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def merge(reading: Reading) -> DocumentResult:
         document_type=next((r["document_type"] for _, r in results if r["document_type"]), ""),
         parties=_parties(results),
         key_dates=_key_dates(results),
-        risks=_risks(results),
+        risks=_risks(answered),
         chunks=tuple(
             ChunkResult(
                 planned.chunk.id,
@@ -157,29 +161,57 @@ def _key_dates(results: _Results) -> tuple[KeyDate, ...]:
     return tuple(dates.values())
 
 
-def _risks(results: _Results) -> tuple[Risk, ...]:
+def claims(result: Mapping[str, Any], pages: PageRange) -> tuple[Claim, ...]:
+    """What the answer for a chunk says stands on which pages of the original, in the order of its risks."""
+    return tuple(Claim(_original_page(item["page"], pages), item["quote"]) for item in result["risks"])
+
+
+def _risks(answered: Sequence[PlannedChunk]) -> tuple[Risk, ...]:
     """Worst first, then by page; what two chunks report of the same words on the same page is one risk."""
     kept: dict[object, Risk] = {}
-    for risk in _reported(results):
+    for risk in _reported(answered):
         key = risk.page, risk.category.casefold(), _squashed(risk.quote) or _squashed(risk.title)
-        if key not in kept or risk.severity.rank < kept[key].severity.rank:
+        if key not in kept or _weight(risk) < _weight(kept[key]):
             kept[key] = risk
     unknown_page = float("inf")
     return tuple(sorted(kept.values(), key=lambda risk: (risk.severity.rank, risk.page or unknown_page)))
 
 
-def _reported(results: _Results) -> Iterator[Risk]:
-    for pages, result in results:
-        for item in result["risks"]:
-            yield Risk(
+def _weight(risk: Risk) -> tuple[bool, int]:
+    """Which of two reports of one risk stays: one whose quote stands there, then the worse."""
+    return risk.quote_check not in _WORD_FOR_WORD, risk.severity.rank
+
+
+def _reported(answered: Sequence[PlannedChunk]) -> Iterator[Risk]:
+    """Every risk of every answer as its proof has it, and those that docpipe itself saw on the pages."""
+    for planned in answered:
+        result, proof = planned.record.result or {}, planned.record.proof
+        claimed = claims(result, planned.chunk.pages)
+        proofs = proof.proofs if proof and len(proof.proofs) == len(claimed) else (None,) * len(claimed)
+        for item, claim, proven in zip(result["risks"], claimed, proofs, strict=True):
+            risk = Risk(
                 title=item["title"],
                 category=item["category"],
                 severity=Severity(item["severity"]),
-                page=_original_page(item["page"], pages),
+                page=claim.page,
                 quote=item["quote"],
                 explanation=item["explanation"],
                 recommendation=item["recommendation"],
             )
+            yield _proven(risk, proven) if proven else risk
+        yield from proof.planted if proof else ()
+
+
+def _proven(risk: Risk, proof: Proof) -> Risk:
+    """The risk on the page where its quote stands, with what was found of it."""
+    return replace(
+        risk,
+        page=proof.page,
+        named_page=risk.page if proof.page != risk.page else None,
+        quote_check=proof.check,
+        found=proof.found,
+        boxes=proof.boxes,
+    )
 
 
 def _squashed(text: str) -> str:

@@ -309,7 +309,7 @@ class ChunkRecord:
 
     ``result`` is there when ``state`` is ANSWERED. ``reason``: why it failed; of an answered one, what was
     sent in its pages' place, where it was not they. One that is SPLIT was cut after the page
-    ``split_after``, or in the middle.
+    ``split_after``, or in the middle. ``proof`` is None as long as nobody looked for the quotes of its answer.
     """
 
     state: ChunkState
@@ -320,6 +320,7 @@ class ChunkRecord:
     result: Mapping[str, Any] | None = None
     model: str | None = None
     split_after: int | None = None
+    proof: ChunkProof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +374,35 @@ class Risk:
     own_check: bool = False
     id: str = ""
     change: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an answer says stands in a document: a quote, and its page, None when it named one that does not exist."""
+
+    page: int | None
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What became of a claim, as in ``Risk``; ``page`` is where it stands, or else the named one."""
+
+    check: QuoteCheck
+    page: int | None
+    found: str = ""
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkProof:
+    """What was found of the claims of a chunk, in the order of its answer's risks.
+
+    ``planted`` are risks that docpipe itself saw on its pages.
+    """
+
+    proofs: tuple[Proof, ...]
+    planted: tuple[Risk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

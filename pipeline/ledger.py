@@ -18,9 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline import proofs
 from pipeline.domain import (
     RULES_MODEL,
     Answer,
+    ChunkProof,
     ChunkRecord,
     ChunkState,
     Content,
@@ -140,6 +142,13 @@ _MIGRATIONS = (
     """
     ALTER TABLE attempts ADD COLUMN may_be_billed INTEGER;  -- without a count of tokens; NULL: in flight or cut off
     UPDATE attempts SET may_be_billed = status IS 200 WHERE ended_at IS NOT NULL;
+    """,
+    """
+    CREATE TABLE proofs (           -- what was found of the quotes of an answer
+        chunk TEXT PRIMARY KEY REFERENCES chunks (id),
+        prover INTEGER NOT NULL,    -- the version that says so; another one looks again
+        proof TEXT NOT NULL         -- JSON
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 
@@ -341,17 +350,17 @@ class Ledger:
         """One chunk with its result, its attempts and the id of its last request."""
         row = self._database.execute(
             """
-            SELECT c.state, c.failure, c.reason, a.result, a.model, c.split_after,
+            SELECT c.state, c.failure, c.reason, a.result, a.model, c.split_after, p.proof,
                 (SELECT count(*) FROM attempts t WHERE t.chunk = c.id),
                 coalesce(a.request_id, (SELECT t.request_id FROM attempts t
                     WHERE t.chunk = c.id AND t.request_id IS NOT NULL ORDER BY t.id DESC LIMIT 1))
-            FROM chunks c LEFT JOIN answers a ON a.chunk = c.id WHERE c.id = ?
+            FROM chunks c LEFT JOIN answers a ON a.chunk = c.id LEFT JOIN proofs p ON p.chunk = c.id WHERE c.id = ?
             """,
             (chunk,),
         ).fetchone()
         if row is None:
             return ChunkRecord(ChunkState.OPEN)
-        state, failure, reason, result, model, split_after, attempts, request_id = row
+        state, failure, reason, result, model, split_after, proof, attempts, request_id = row
         return ChunkRecord(
             ChunkState(state),
             FailureClass(failure) if failure else None,
@@ -361,7 +370,23 @@ class Ledger:
             json.loads(result) if result is not None else None,
             model,
             split_after,
+            proofs.loaded(proof) if proof is not None else None,
         )
+
+    def unproven(self, prover: int) -> frozenset[str]:
+        """The answered chunks of pages whose quotes nobody has looked for, or only another version of the prover."""
+        rows = self._database.execute(
+            """
+            SELECT c.id FROM chunks c JOIN answers a ON a.chunk = c.id LEFT JOIN proofs p ON p.chunk = c.id
+            WHERE c.first_page IS NOT NULL AND p.prover IS NOT ?
+            """,
+            (prover,),
+        )
+        return frozenset(row[0] for row in rows)
+
+    def record_proof(self, chunk: str, proof: ChunkProof, prover: int) -> None:
+        """What was found of the quotes of an answer, by this version of the prover. Inside a ``transaction``."""
+        self._database.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?, ?)", (chunk, prover, proofs.dumped(proof)))
 
     def begin(self, chunk: NewChunk, run: str, begun_at: str) -> int:
         """An attempt is about to be sent; its number. Inside a ``transaction``."""
@@ -401,6 +426,7 @@ class Ledger:
                 """,
                 (settled.chunk, _json(outcome.result), wire.model, wire.request_id, run, RULES_MODEL),
             )
+            self._database.execute("DELETE FROM proofs WHERE chunk = ?", (settled.chunk,))  # of an older answer
 
     def record_unsent(self, chunk: NewChunk, outcome: Failure | Split, state: ChunkState) -> None:
         """What became of a chunk that could not be sent at all. Inside a ``transaction``."""
