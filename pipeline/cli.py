@@ -105,10 +105,13 @@ def status(job: str, endpoint: str | None) -> int:
 @_job_options
 def report(job: str, endpoint: str | None) -> int:
     """Write the reports again from the ledger; sends nothing."""
-    from pipeline import run
+    from pipeline import pdf, progress, run
+    from pipeline.sandbox import Sandbox
 
     loaded = _loaded(job, endpoint)
-    result = run.report_job(loaded)
+    passwords = pdf.passwords_of(loaded.source.passwords_env, os.environ)
+    with progress.shown() as observer, Sandbox() as sandbox:
+        result = run.report_job(loaded, sandbox, observer, passwords)
     if result is None:
         click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
     else:

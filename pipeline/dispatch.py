@@ -102,6 +102,7 @@ class Dispatcher:
 
     ``parts`` is asked for the chunks that take the place of one, cut after a page or in the middle, and
     ``follow_up`` for the synthesis of a content when the last chunk of it that this run sends was answered.
+    ``answered`` is told of each chunk whose answer is on record.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Dispatcher:
         sender: Sender,
         parts: Callable[[Chunk, int | None], Sequence[PlannedChunk]],
         follow_up: Callable[[str], Synthesis | None],
+        answered: Callable[[Chunk], None],
         observer: Observer,
     ) -> None:
         self._ledger = ledger
@@ -118,6 +120,7 @@ class Dispatcher:
         self._sender = sender
         self._parts = parts
         self._follow_up = follow_up
+        self._answered = answered
         self._observer = observer
         self._judge = Judge(rules.retry, rules.by_schema, rules.learns_output, rules.max_tokens, rules.most_tokens)
         self._gate = Gate(rules.concurrency, rules.requests_per_minute)
@@ -200,6 +203,8 @@ class Dispatcher:
             self._sending.start(item)
         for task, outcome, state, again_in_s in self._news:  # a slow terminal must not hold the ledger
             self._observer.settled(task, outcome, state, again_in_s)
+            if isinstance(task, Chunk) and state is ChunkState.ANSWERED:
+                self._answered(task)
         while self._has_room() and (item := self._feed.take(time.monotonic())):
             self._preparing.start(item)
 

@@ -29,6 +29,11 @@ def sources(folder: Path, files: Iterable[SourceFile]) -> Sources:
     return found
 
 
+def place(places: Sources, content: str) -> Source | None:
+    """Where a content still lies as it was when it was hashed; None where it does not any more."""
+    return next((place for place in places.get(content, ()) if not pdf.is_changed(place)), None)
+
+
 async def opened(places: Sources, sandbox: Sandbox) -> AsyncGenerator[Sequence[Content], None]:
     """What these contents turn out to be, as it turns out; a file that changed meanwhile is left to the next run.
 

@@ -4,50 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 
-from pipeline import __version__, endpoints, messages, opening, pdf, reports, signals
-from pipeline.chunk_worker import ChunkWorker, Original
-from pipeline.dispatch import Dispatcher, Observer, Rules
+from pipeline import __version__, messages, opening, pdf, reports, sending, signals
+from pipeline.dispatch import Observer
 from pipeline.domain import (
     RULES_MODEL,
-    Chunk,
     Content,
     DocumentResult,
     DocumentStatus,
-    Failure,
-    Outcome,
-    Payload,
     RunInfo,
     RunResult,
     RunStatus,
     SourceFile,
     Spending,
-    Split,
     Task,
     Usage,
 )
 from pipeline.errors import ExitCode, SettingsError
-from pipeline.failures import RetryPolicy
 from pipeline.job import Job
 from pipeline.ledger import Ledger, Lock
 from pipeline.opening import Sources
 from pipeline.pdf import Passwords
 from pipeline.prices import PriceList
+from pipeline.proving import Proving
 from pipeline.sandbox import Limits, Sandbox
 from pipeline.scanner import scan
+from pipeline.sending import Sending
 from pipeline.standing import Due, PlannedDocument, Standing
 from pipeline.text import shortened
 from pipeline.verdicts import Stop
 
 _NO_PASSWORDS = Passwords()
-_IDLE_AFTER_S = 1.0  # by then the first requests are out, and their answers take longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,7 @@ def run_job(
         files = _scan(job, ledger, observer)
         ledger.begin_run(job.name, run)
         with _ending(run, ledger):
-            stop = asyncio.run(_open_and_send(job, key, options, sandbox, observer, ledger, files, run.id, passwords))
+            stop = asyncio.run(_read(job, key, options, sandbox, observer, ledger, files, run.id, passwords))
             sandbox.stop()
             result = _result(job, ledger, files, run, stop)
             reports.write(result, job.report.folder, job.report.formats)
@@ -95,23 +88,41 @@ def run_job(
     return result
 
 
-def report_job(job: Job) -> RunResult | None:
+def report_job(
+    job: Job, sandbox: Sandbox, observer: Observer, passwords: Passwords = _NO_PASSWORDS
+) -> RunResult | None:
     """Write the reports of the last run again from the ledger; None when the job never ran.
+
+    Quotes that nobody looked for, say because the run was interrupted, are looked for.
 
     Raises:
         PipelineError: see ``errors``; a run that is under way writes its own report.
     """
     _check_report_folder(job)
-    with Lock(job.ledger.path), Ledger.reading(job.ledger.path) as ledger:
-        result = _last_result(job, ledger)
-        if result is not None:
-            if result.run.fingerprint != _fingerprint(job):
-                raise SettingsError(
-                    f"the last run asked another model or with another prompt (endpoint {result.run.endpoint}, model "
-                    f"{result.run.model}): name its endpoint with --endpoint, or run the job as it is now first"
-                )
-            reports.write(result, job.report.folder, job.report.formats)
-    return result
+    _set_up(sandbox, job, passwords)
+    with Lock(job.ledger.path), signals.terminable():
+        with Ledger.reading(job.ledger.path) as ledger:
+            run = ledger.last_run(job.name)
+        if run is None:
+            return None
+        if run.fingerprint != _fingerprint(job):
+            raise SettingsError(
+                f"the last run asked another model or with another prompt (endpoint {run.endpoint}, model "
+                f"{run.model}): name its endpoint with --endpoint, or run the job as it is now first"
+            )
+        with Ledger.writing(job.ledger.path) as ledger:
+            asyncio.run(_prove_again(job, sandbox, observer, ledger))
+            result = _last_result(job, ledger)
+            if result is not None:
+                reports.write(result, job.report.folder, job.report.formats)
+            return result
+
+
+async def _prove_again(job: Job, sandbox: Sandbox, observer: Observer, ledger: Ledger) -> None:
+    files = tuple(ledger.files(job.source.folder).values())
+    places = opening.sources(job.source.folder, files)
+    async with Proving(ledger, sandbox, partial(opening.place, places)) as proving:
+        await _prove(proving, Standing(job, ledger, files, ledger.contents(pdf.READER)), observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +212,10 @@ async def _open_for_plan(
     return contents
 
 
-# --- send
+# --- open, send, prove
 
 
-async def _open_and_send(
+async def _read(
     job: Job,
     key: str | None,
     options: Options,
@@ -215,27 +226,19 @@ async def _open_and_send(
     run: str,
     passwords: Passwords,
 ) -> Stop | None:
-    """Send what is due; what is not known yet is opened meanwhile."""
+    """Send what is due, while what is new is opened and the quotes of what was answered are looked for."""
     places = opening.sources(job.source.folder, files)
     contents = ledger.contents(pdf.READER)
     new = _unopened(places, _settled(contents, passwords), again=options.failed_only)
-    observer.found({file.sha256: file.path for file in files if file.sha256})
     standing = Standing(job, ledger, files, contents)
+    observer.found({file.sha256: file.path for file in files if file.sha256})
     due = _due(standing, places, _recorded(opening.opened(new, sandbox), ledger, contents), options.failed_only)
-    async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks:
-        first = await anext(tasks, None)
-        if first is None:  # with nothing to send, no connection is needed
-            return None
-        with _spool(job.ledger.path) as spool:
-            async with endpoints.connect(job.endpoint, key, job.workers.concurrency, sandbox) as client:
-                around = messages.largest_body(job.endpoint, job.prompt)
-                limit_bytes = job.split.max_request_bytes
-                worker = ChunkWorker(client, sandbox, spool, job.endpoint, job.prompt, limit_bytes, around)
-                sender = _Sender(worker, contents, places)
-                dispatcher = Dispatcher(ledger, _rules(job, run), sender, standing.parts, standing.synthesis, observer)
-                asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
-                with signals.interruptible(dispatcher, observer):
-                    return await dispatcher.send_all(_chained(first, tasks))
+    async with Proving(ledger, sandbox, partial(opening.place, places)) as proving:
+        async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks:
+            stop = await sending.send(tasks, Sending(job, key, sandbox, observer, standing, places, run, proving.add))
+        if stop is None or stop.exit_code is not ExitCode.INTERRUPTED:
+            stop = await _prove(proving, standing, observer) or stop
+    return stop
 
 
 async def _recorded(
@@ -292,71 +295,13 @@ async def _tasks(
             ledger.expect(run, sum(requests, Usage()), _prices(job).total_usd(job.endpoint.model, requests))
 
 
-async def _chained(
-    first: Sequence[Task], others: AsyncIterator[Sequence[Task]]
-) -> AsyncGenerator[Sequence[Task], None]:
-    yield first
-    async for tasks in others:
-        yield tasks
-
-
-@dataclass(frozen=True, slots=True)
-class _Sender:
-    """Tells the worker where each content lies."""
-
-    worker: ChunkWorker
-    contents: Mapping[str, Content]
-    sources: Sources
-
-    async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
-        if isinstance(task, Chunk):
-            return await self.worker.prepare(task, self._original(task), reduced)
-        return Payload(None)
-
-    async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
-        if isinstance(task, Chunk):
-            return await self.worker.send_chunk(task, self._original(task), payload, by_schema, max_tokens)
-        return await self.worker.send_synthesis(task, by_schema, max_tokens)
-
-    def _original(self, chunk: Chunk) -> Original:
-        content = self.contents[chunk.content]
-        places = self.sources[chunk.content]
-        source = next((place for place in places if not pdf.is_changed(place)), places[0])
-        # What was out of the ordinary to open is not left to the API's reader.
-        must_be_cut = content.encrypted or content.note is not None or content.problem is not None
-        return Original(source, content.pages or 0, must_be_cut, content.media_type)
-
-
-def _rules(job: Job, run: str) -> Rules:
-    retry = RetryPolicy(job.retry.attempts, job.retry.first_wait_seconds, job.retry.max_wait_seconds)
-    return Rules(
-        run=run,
-        concurrency=job.workers.concurrency,
-        requests_per_minute=job.workers.requests_per_minute,
-        retry=retry,
-        by_schema=job.endpoint.output != "prompt",
-        learns_output=job.endpoint.output == "auto",
-        max_tokens=job.endpoint.max_tokens,
-        most_tokens=job.endpoint.most_tokens,
-        model=job.endpoint.model,
-        prices=_prices(job),
-        max_usd=job.budget.max_usd,
-    )
-
-
-@contextmanager
-def _spool(ledger: Path) -> Iterator[Path]:
-    """A folder for cut chunks beside the ledger, under whose lock nobody else uses it."""
-    folder = ledger.with_name(ledger.name + ".spool")
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-    try:
-        folder.mkdir(mode=0o700)  # parts of documents
-    except OSError as error:
-        raise SettingsError(f"the folder for cut chunks cannot be made: {error}; remove what stands there") from None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+async def _prove(proving: Proving, standing: Standing, observer: Observer) -> Stop | None:
+    """Look for the quotes of every answer for which nobody has."""
+    with signals.interruptible(proving, observer):
+        await proving.finish(standing.unproven())
+    if proving.interrupted:
+        return Stop(ExitCode.INTERRUPTED, "interrupted while quotes were looked for; the next run goes on")
+    return None
 
 
 def _check_budget(job: Job) -> None:

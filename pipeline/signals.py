@@ -6,8 +6,16 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from pipeline.dispatch import Dispatcher, Observer
+from pipeline.dispatch import Observer
+
+
+class Interruptible(Protocol):
+    """Work that can be asked to end early."""
+
+    def interrupt(self) -> None:
+        """Begin nothing more; what was begun is awaited."""
 
 
 @contextmanager
@@ -32,8 +40,8 @@ def _asking() -> list[signal.Signals]:
 
 
 @contextmanager
-def interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
-    """The first ^C, SIGTERM or SIGHUP ends the feeding, the second what is in flight."""
+def interruptible(work: Interruptible, observer: Observer) -> Iterator[None]:
+    """The first ^C, SIGTERM or SIGHUP interrupts the work, the second cancels what it has begun."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     numbers = _asking()
@@ -46,7 +54,7 @@ def interruptible(dispatcher: Dispatcher, observer: Observer) -> Iterator[None]:
             signal.raise_signal(number)
         elif not asked_before:
             observer.said("stopping: what is in flight is awaited, for it is paid for; once more to give that up too")
-            dispatcher.interrupt()
+            work.interrupt()
         elif task is not None:
             task.cancel()
         asked_before = True

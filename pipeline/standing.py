@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline import aggregator, messages, models, planner
+from pipeline import aggregator, messages, models, pdf, planner
 from pipeline.aggregator import Reading
 from pipeline.domain import (
     RULES_MODEL,
@@ -88,6 +88,14 @@ class Standing:
             if tasks:
                 failed_before = any(planned.record.state is ChunkState.FAILED for planned in chunks)
                 yield Due(tuple(tasks), self._requests(chunks, known, failed_only), failed_before)
+
+    def unproven(self) -> Iterator[Chunk]:
+        """The answered chunks of the files whose quotes nobody has looked for."""
+        unproven = self.ledger.unproven(pdf.PROVER)
+        if unproven:
+            known, plan = self.records(), self._planning()
+            for content in self._distinct_contents():
+                yield from (p.chunk for p in plan.chunks(content, known) if p.chunk.id in unproven)
 
     def parts(self, chunk: Chunk, split_after: int | None) -> tuple[PlannedChunk, ...]:
         """The chunks that take the place of one, cut after a page or in the middle; none for a single page."""
@@ -184,6 +192,11 @@ class Standing:
             if synthesis is None or planner.is_due(known.get(synthesis.id, _OPEN), failed_only):
                 requests.append(planner.expected_synthesis_usage(len(chunks) * planner.SUMMARY_CHARACTERS))
         return tuple(requests)
+
+    def _distinct_contents(self) -> Iterator[Content]:
+        for sha256 in dict.fromkeys(file.sha256 for file in self.files):
+            if sha256 and (content := self.contents.get(sha256)):
+                yield content
 
     def _planning(self) -> _Planning:
         split, endpoint = self.job.split, self.job.endpoint

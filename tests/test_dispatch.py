@@ -137,6 +137,7 @@ class Stage:
         self.path = path
         self.actor = actor
         self.observer = Quiet()
+        self.answered: list[Chunk] = []
         self.follow_up: Callable[[str], Synthesis | None] = settings.pop("follow_up", lambda content: None)
         self.parts: Callable[[Chunk, int | None], Sequence[PlannedChunk]] = settings.pop("parts", new_parts)
         attempts, first_wait_s = settings.pop("attempts", 6), settings.pop("first_wait_s", 0.0)
@@ -159,7 +160,9 @@ class Stage:
 
     def send(self, tasks: Sequence[Task], deadline_s: float = DEADLINE_S) -> Stop | None:
         async def within_deadline() -> Stop | None:
-            self.dispatcher = Dispatcher(ledger, self.rules, self.actor, self.parts, self.follow_up, self.observer)
+            self.dispatcher = Dispatcher(
+                ledger, self.rules, self.actor, self.parts, self.follow_up, self.answered.append, self.observer
+            )
             return await asyncio.wait_for(self.dispatcher.send_all(at_once(tasks)), deadline_s)
 
         with Ledger.writing(self.path) as ledger:
@@ -747,7 +750,9 @@ def test_a_cancelled_dispatcher_gives_up_what_is_in_flight_and_keeps_what_came(p
     stage = Stage(path, actor, concurrency=3)
 
     async def cancelled() -> None:
-        stage.dispatcher = Dispatcher(ledger, stage.rules, actor, stage.parts, stage.follow_up, stage.observer)
+        stage.dispatcher = Dispatcher(
+            ledger, stage.rules, actor, stage.parts, stage.follow_up, stage.answered.append, stage.observer
+        )
         sending = asyncio.create_task(stage.dispatcher.send_all(at_once(singles(9))))
         while len(actor.sent) < 4:
             await asyncio.sleep(0)
@@ -770,7 +775,9 @@ def send_as_it_comes(stage: Stage, due: Callable[[], AsyncIterator[Sequence[Task
     """Send what ``due`` gives while it is being sent."""
 
     async def within_deadline() -> Stop | None:
-        stage.dispatcher = Dispatcher(ledger, stage.rules, stage.actor, stage.parts, stage.follow_up, stage.observer)
+        stage.dispatcher = Dispatcher(
+            ledger, stage.rules, stage.actor, stage.parts, stage.follow_up, stage.answered.append, stage.observer
+        )
         return await asyncio.wait_for(stage.dispatcher.send_all(due()), DEADLINE_S)
 
     with Ledger.writing(stage.path) as ledger:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import cast
 
 import pytest
 
-from pipeline.dispatch import Dispatcher
 from pipeline.signals import interruptible, terminable
 from tests.conftest import Quiet
 
 
 class Asked:
-    """Stands in for a dispatcher: counts how often it was asked to stop."""
+    """Counts how often it was asked to stop."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -38,7 +36,7 @@ def test_a_signal_that_is_under_way_when_sending_ends_counts_for_what_follows(
     asked = Asked()
 
     async def sends_and_goes_on() -> None:
-        with interruptible(cast("Dispatcher", asked), Quiet()):
+        with interruptible(asked, Quiet()):
             for _ in range(before):
                 signal.raise_signal(number)
                 await turns(5)

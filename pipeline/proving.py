@@ -1,0 +1,108 @@
+"""The quotes of answers looked for in their documents, several at once, in the background of a run.
+
+Nothing here is paid for: what a kill or ^C keeps from being looked for, the next run looks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from pipeline import aggregator, pdf
+from pipeline.domain import Chunk, ChunkProof, Claim, Proof, QuoteCheck
+from pipeline.ledger import Ledger
+from pipeline.pdf import Source
+from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.workers import Pool, Wake
+
+_PROVE = "pipeline.prover:prove"
+
+
+class Proving:
+    """A context manager; left, it gives up what it is at.
+
+    ``place`` tells where a content lies as it was when it was hashed; None where it does not any more.
+    """
+
+    def __init__(self, ledger: Ledger, sandbox: Sandbox, place: Callable[[str], Source | None]) -> None:
+        self._ledger = ledger
+        self._sandbox = sandbox
+        self._place = place
+        self._waiting: deque[Chunk] = deque()
+        self._wake = Wake()
+        self._pool: Pool[Chunk, None] = Pool(self._prove, sandbox.processes, self._wake)
+        self._given: set[str] = set()
+        self._no_more = False
+        self.interrupted = False
+        self._work: asyncio.Task[None] | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """Look for the quotes of a chunk whose answer is on record."""
+        if chunk.id not in self._given:
+            self._given.add(chunk.id)
+            self._waiting.append(chunk)
+            self._wake.set()
+
+    async def finish(self, chunks: Iterable[Chunk]) -> None:
+        """Add these, and return when all are looked for.
+
+        Raises:
+            Exception: a bug in a worker.
+        """
+        for chunk in chunks:
+            self.add(chunk)
+        self._no_more = True
+        self._wake.set()
+        if self._work is not None:
+            await self._work
+
+    def interrupt(self) -> None:
+        """Begin nothing more."""
+        self.interrupted = self._no_more = True
+        self._waiting.clear()
+        self._wake.set()
+
+    async def __aenter__(self) -> Self:
+        self._work = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+        await self._pool.abort()
+
+    async def _look(self) -> None:
+        while self._waiting or self._pool.busy or not self._no_more:
+            for done in self._pool.collect():
+                if done.bug is not None:
+                    raise done.bug
+            while self._waiting and self._pool.free:
+                self._pool.start(self._waiting.popleft())
+            if self._waiting or self._pool.busy or not self._no_more:
+                await self._wake.wait(None)
+
+    async def _prove(self, chunk: Chunk) -> None:
+        source = self._place(chunk.content)
+        result = self._ledger.full_record(chunk.id).result
+        if source is None or result is None:
+            return
+        claims = aggregator.claims(result, chunk.pages)
+        try:
+            proof: ChunkProof = await self._sandbox.call(source.size_bytes, _PROVE, source, chunk.pages, claims)
+        except SandboxError:
+            proof = ChunkProof(tuple(map(_not_checkable, claims)))
+        except (pdf.SourceChangedError, OSError):
+            return
+        with self._ledger.transaction():
+            self._ledger.record_proof(chunk.id, proof, pdf.PROVER)
+
+
+def _not_checkable(claim: Claim) -> Proof:
+    """Of a claim about a file that makes whoever looks for it crash or hang."""
+    return Proof(QuoteCheck.NOT_CHECKABLE, claim.page)
