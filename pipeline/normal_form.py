@@ -29,8 +29,9 @@ _SPACING_ACCENTS = dict(zip("¨´¯¸ˆˇ˘˙˚˛˜˝", "\u0308\u0301\u0304\u032
 _PRIVATE = 0xE000
 _OPTIONAL_MARKS = re.compile("[\u0591-\u05c7\u064b-\u065f\u0670\u0640]")  # vowels of Hebrew and Arabic; the tatweel
 
-_MONEY = "$¢£¤¥₠-⃀"
-_NUMBER_IN_BRACKETS = re.compile(rf"\(( ?-? ?[{_MONEY}]? ?[0-9][0-9., ]{{0,20}}[%{_MONEY}]? ?)\(")
+MONEY = "$¢£¤¥₠-⃀"
+"""Signs of currencies, to stand in a class of a regular expression."""
+_NUMBER_IN_BRACKETS = re.compile(rf"\(( ?-? ?[{MONEY}]? ?[0-9][0-9., ]{{0,20}}[%{MONEY}]? ?)\(")
 _ACCENT_FIRST = re.compile("([\ue300-\ue36f])(.?)", re.DOTALL)
 _BETWEEN = re.compile(r"[ .,:/'(^-]+")
 

@@ -107,13 +107,13 @@ def _place(claim: Claim, texts: _Texts, chunk: Sequence[int]) -> _Place:
     named = claim.page if claim.page is not None and 1 <= claim.page <= texts.count else None
     nearby = [] if named is None else texts.existing((named, named + 1, named - 1))
     order = list(dict.fromkeys((*nearby, *chunk)))
-    return (
-        _on_named(sought, texts, named)
-        or (None if sought.is_short else _on_another(sought, texts, order))
-        or (_Place(QuoteCheck.NOT_CHECKABLE, claim.page) if _is_unreadable(texts, named, chunk) else None)
-        or _changed(sought, texts, order[:1] if sought.is_short else order)
-        or _Place(QuoteCheck.NOT_FOUND, claim.page)
-    )
+    place = _on_named(sought, texts, named) or (None if sought.is_short else _on_another(sought, texts, order))
+    if place:
+        return place
+    is_readable = _is_readable(texts, named, chunk)
+    otherwise = QuoteCheck.NOT_FOUND if is_readable else QuoteCheck.NOT_CHECKABLE
+    compared = order if is_readable and not sought.is_short else nearby[:1]
+    return _changed(sought, texts, compared) or _Place(otherwise, claim.page)
 
 
 def _on_named(sought: Quote, texts: _Texts, named: int | None) -> _Place | None:
@@ -150,9 +150,9 @@ def _nearest_first(order: Sequence[int], count: int) -> Iterator[int]:
     yield from others[:_MOST_PAGES]
 
 
-def _is_unreadable(texts: _Texts, named: int | None, chunk: Sequence[int]) -> bool:
-    """Whether the named page, or else each of the chunk, has no text that a quote could be found in."""
-    return not any(texts.has_text(page) for page in (chunk if named is None else (named,)))
+def _is_readable(texts: _Texts, named: int | None, chunk: Sequence[int]) -> bool:
+    """Whether the named page, or else any of the chunk, has text that a quote could be found in."""
+    return any(texts.has_text(page) for page in (chunk if named is None else (named,)))
 
 
 def _changed(sought: Quote, texts: _Texts, order: Sequence[int]) -> _Place | None:

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.normal_form import belongs_to_number, is_money, normal_form, origins
+from pipeline.normal_form import MONEY, belongs_to_number, is_money, normal_form, origins
 
 Span = tuple[int, int]
 """From and up to which character of a page's text."""
@@ -27,12 +27,13 @@ _MOST_PLACES = 50  # that are looked at where a quote stands often, but never as
 _ELLIPSIS = re.compile(r"[\[(]\s*(?:…|\.{3,})\s*[\])]|…|\.{3,}|(?:\. ){2,}\.")
 _BULLET = re.compile(r"\s*[-–—•▪●·*]\s+")
 _SENTENCE_END = re.compile(r"[.;!?。；！？](?!\w)|\n\s*\n")
-_SPACES_AT_END = re.compile(r"\s{0,8}\Z")
 _BROKEN_WORD = re.compile("[^\\W_][-\u2010\u2011\u00ad\x02\ufffe](?:[ \t]{0,4}[\r\n]\\s{0,8})?\\Z")
 _WORD_GOES_ON = re.compile("[-\u2010\u2011\u00ad\x02\ufffe](?:[ \t]{0,4}[\r\n]\\s{0,8})?[^\\W\\d_]")
 _WORD_BEFORE = re.compile(r"([^\W_][\w'’]*)\s{1,8}\Z")
 _WORD_AFTER = re.compile(r"\s{1,8}([^\W_][\w'’]*)")
 _RANGE = re.compile(r"\d-")
+_AMOUNT_BEFORE = re.compile(rf"[0-9{MONEY}][0-9.,/:'’]{{0,12}}[ ]?[-–—−][ ]?\Z|[-–—−.,/:'’(0-9{MONEY}]{{1,12}}[ ]?\Z")
+_AMOUNT_AFTER = re.compile(rf"[ ]?[%‰‱){MONEY}]|[ ]?[-–—−][ ]?[0-9][0-9.,]*|[.,/:'’^][0-9][0-9.,]*")
 _WORDS = re.compile(r"[^\W_][\w'’]*")
 
 # fmt: off
@@ -113,6 +114,8 @@ def find_across(sought: Quote, first: Text, second: Text, running: Collection[st
 
     Lines of which ``running`` has the likes (see ``running_lines``) may stand between: a footer, a header.
     """
+    if not sought.normal:
+        return None
     room = 2 * len(sought.normal) + 200
     foot = _without_last(first.raw, running)
     for tail_end, head in ((len(first.raw), 0), (foot, _without_first(second.raw, running))):
@@ -229,10 +232,10 @@ def _spaced(character: str) -> bool:
 
 def _negated_before(raw: str, begin: int) -> bool:
     word = _WORD_BEFORE.search(raw, max(0, begin - 40), begin)
-    is_negation = word is not None and word[1].casefold() in _NEGATIONS
-    if is_negation and raw[begin].isdigit():  # No 5 is a number
+    if raw[begin].isdigit():  # No 5 is a number
         return False
-    return is_negation or raw[begin - 1] in _NEGATING
+    is_negation = word is not None and word[1].casefold() in _NEGATIONS
+    return is_negation or raw[max(0, begin - 1) : begin] in _NEGATING
 
 
 def _negated_after(raw: str, stop: int) -> bool:
@@ -327,16 +330,39 @@ def _densest(hits: Sequence[tuple[int, int, int]], width: int) -> Span | None:
 
 
 def _whole_words(raw: str, start: int, end: int) -> Span:
-    """The same from the beginning of a word to the end of one, and with a negation beside it."""
-    for negated in (False, True):
-        if negated and _negated_before(raw, start):
-            start = max(0, start - len(_SPACES_AT_END.search(raw, max(0, start - 8), start)[0]) - 1)  # type: ignore[index]
-        least = max(0, start - 30)
-        while start > least and _spaced(raw[start - 1]):
-            start -= 1
-        if negated and _negated_after(raw, end):
-            end += 1 if raw[end] in _NEGATING else len(_WORD_AFTER.match(raw, end)[0])  # type: ignore[index]
-        most = min(len(raw), end + 30)
-        while end < most and _spaced(raw[end]):
-            end += 1
+    """The same from the beginning of a word or amount to the end of one, and with a negation beside it."""
+    start, end = _word_start(raw, start), _word_end(raw, end)
+    if raw[start].isdigit() and (cut := _AMOUNT_BEFORE.search(raw, max(0, start - 24), start)):
+        start = cut.start()
+    if raw[end - 1].isdigit() and (cut := _AMOUNT_AFTER.match(raw, end)):
+        end = cut.end()
+    before = _WORD_BEFORE.search(raw, max(0, start - 40), start)
+    if _negated_before(raw, start):
+        start = before.start() if before and before[1].casefold() in _NEGATIONS else start - 1
+    after = _WORD_AFTER.match(raw, end)
+    if _negated_after(raw, end):
+        end = after.end() if after and after[1].casefold() in _NEGATIONS else end + 1
     return start, end
+
+
+_LONGEST_WORD = 60
+
+
+def _word_start(raw: str, start: int) -> int:
+    least = max(0, start - _LONGEST_WORD)
+    while start > least and _spaced(raw[start]):
+        broken = _BROKEN_WORD.search(raw, max(0, start - 16), start)
+        if not broken and not _spaced(raw[start - 1]):
+            break
+        start = broken.start() if broken else start - 1
+    return start
+
+
+def _word_end(raw: str, end: int) -> int:
+    most = min(len(raw), end + _LONGEST_WORD)
+    while end < most and _spaced(raw[end - 1]):
+        goes_on = _WORD_GOES_ON.match(raw, end)
+        if not goes_on and not _spaced(raw[end]):
+            break
+        end = goes_on.end() if goes_on else end + 1
+    return end
