@@ -520,12 +520,53 @@ class Expected:
 class Comparison:
     """What this run is compared with: the last one before it that came to its end, at ``finished_at``.
 
-    ``removed`` are the paths of documents that were there then and are not now.
+    ``removed`` are the paths of documents that were there then and are not now, nor under another name.
+    ``same_request``: it asked the same model in the same words; else a difference may be the reader's.
     """
 
     run: str
     finished_at: str
     removed: tuple[str, ...] = ()
+    same_request: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the last run that came to its end reported of one document.
+
+    ``sha256`` and ``pages`` are the last known. ``risks`` have what ``gone_risks`` show of them; those on pages
+    without an answer, reported by an earlier run from the same bytes, are among them. ``carried`` were reported
+    from other bytes, and what was read of these does not tell whether they are still there.
+    """
+
+    path: str
+    sha256: str | None
+    pages: int | None
+    status: DocumentStatus
+    risks: tuple[Risk, ...]
+    carried: tuple[Risk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a run that came to its end reported: its ``documents`` by path. ``fingerprint`` is that of its requests."""
+
+    run: str
+    finished_at: str
+    fingerprint: str
+    documents: Mapping[str, Remembered]
+
+
+@dataclass(frozen=True, slots=True)
+class ToRemember:
+    """Where a run differs from the memory that it was compared with: ``documents``, and paths that are ``removed``.
+
+    ``by_rules``: the built-in rules read, whose reports and a model's are remembered apart.
+    """
+
+    by_rules: bool
+    documents: tuple[Remembered, ...]
+    removed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ ever removed: an answer is found again by its chunk id whatever became of the fi
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import sqlite3
@@ -26,18 +27,24 @@ from pipeline.domain import (
     ChunkRecord,
     ChunkState,
     Content,
+    DocumentStatus,
     Expected,
     Failure,
     FailureClass,
     Layout,
     MediaType,
+    Memory,
     Outcome,
     PageRange,
+    Remembered,
+    Risk,
     RunInfo,
     RunStatus,
+    Severity,
     SourceFile,
     Spending,
     Split,
+    ToRemember,
     Usage,
 )
 from pipeline.errors import ExitCode, LedgerError, LockedError
@@ -149,6 +156,22 @@ _MIGRATIONS = (
         prover INTEGER NOT NULL,    -- the version that says so; another one looks again
         proof TEXT NOT NULL         -- JSON
     ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE runs ADD COLUMN by_rules INTEGER;   -- rules read, not a model; NULL: its report is not remembered
+    CREATE TABLE reported (         -- what the last runs that came to their end reported: so from this run on
+        job TEXT NOT NULL,
+        by_rules INTEGER NOT NULL,
+        path BLOB NOT NULL,         -- as in files
+        run TEXT NOT NULL REFERENCES runs (id),
+        status TEXT,                -- NULL: it was there no more
+        sha256 TEXT,
+        pages INTEGER,
+        risks TEXT NOT NULL,        -- JSON, a list for each: id, title, category, severity, page, quote
+        carried TEXT NOT NULL,      -- JSON, the same
+        PRIMARY KEY (job, by_rules, path, run)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX reported_in_run ON reported (run);
     """,
 )
 
@@ -488,9 +511,14 @@ class Ledger:
                 (usage.input_tokens, usage.output_tokens, cost_usd, run),
             )
 
-    def finish_run(self, run: RunInfo, unfinished: Iterable[str] = ()) -> None:
-        """How a run ended, and the paths of the documents that it left partial or failed."""
+    def finish_run(self, run: RunInfo, unfinished: Iterable[str] = (), to_remember: ToRemember | None = None) -> None:
+        """How a run ended, and the paths of the documents that it left partial or failed.
+
+        ``to_remember`` is what ``memory_before`` gives the next run; left out for one that was stopped.
+        """
         with self.transaction():
+            if to_remember is not None:
+                self._remember(run.id, to_remember)
             self._database.executemany(
                 "INSERT INTO unfinished VALUES (?, ?)", [(run.id, os.fsencode(path)) for path in unfinished]
             )
@@ -546,6 +574,64 @@ class Ledger:
                 in_a_row[name] = age
         return in_a_row
 
+    def memory_before(self, job: str, run: str, by_rules: bool) -> Memory | None:
+        """What the last run of a job that came to its end before ``run`` reported; None if there was none.
+
+        Of runs that rules read, or those that a model read. Known for the last two that came to their end.
+        """
+        where = {"job": job, "run": run, "by_rules": by_rules}
+        before = self._database.execute(
+            """
+            SELECT id, finished_at, fingerprint FROM runs
+            WHERE job = :job AND by_rules = :by_rules AND rowid < (SELECT rowid FROM runs WHERE id = :run)
+            ORDER BY rowid DESC LIMIT 1
+            """,
+            where,
+        ).fetchone()
+        if before is None:
+            return None
+        rows = self._database.execute(
+            """
+            SELECT p.path, p.status, p.sha256, p.pages, p.risks, p.carried, max(r.rowid) -- the row that has it
+            FROM reported p JOIN runs r ON r.id = p.run
+            WHERE p.job = :job AND p.by_rules = :by_rules AND r.rowid < (SELECT rowid FROM runs WHERE id = :run)
+            GROUP BY p.path
+            """,
+            where,
+        )
+        identity, finished_at, fingerprint = before
+        documents = (
+            Remembered(os.fsdecode(path), sha256, pages, DocumentStatus(status), _risks(risks), _risks(carried))
+            for path, status, sha256, pages, risks, carried, _ in rows
+            if status is not None
+        )
+        return Memory(identity, finished_at, fingerprint, {document.path: document for document in documents})
+
+    def _remember(self, run: str, to_remember: ToRemember) -> None:
+        """Add what differs from the run before, and drop what only the run before that one needed."""
+        [job] = self._database.execute("SELECT job FROM runs WHERE id = ?", (run,)).fetchone()
+        chain = (job, to_remember.by_rules)
+        before = self._database.execute(
+            "SELECT id FROM runs WHERE job = ? AND by_rules = ? ORDER BY rowid DESC LIMIT 1", chain
+        ).fetchone()
+        if before is not None:
+            self._database.execute(
+                """
+                DELETE FROM reported WHERE job = ? AND by_rules = ? AND run != ?
+                    AND path IN (SELECT path FROM reported WHERE run = ?)
+                """,
+                (*chain, *before, *before),
+            )
+            self._database.execute("DELETE FROM reported WHERE run = ? AND status IS NULL", before)
+        documents = (
+            (*chain, os.fsencode(d.path), run, d.status.value, d.sha256, d.pages, _listed(d.risks), _listed(d.carried))
+            for d in to_remember.documents
+        )
+        removed = ((*chain, os.fsencode(path), run, None, None, None, "[]", "[]") for path in to_remember.removed)
+        rows = itertools.chain(documents, removed)
+        self._database.executemany("INSERT INTO reported VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._database.execute("UPDATE runs SET by_rules = ? WHERE id = ?", (to_remember.by_rules, run))
+
     def contents_sent_in(self, run: str) -> frozenset[str]:
         """The contents that a run began an attempt for."""
         rows = self._database.execute(
@@ -589,6 +675,17 @@ class Ledger:
         return int(row[0])
 
 
+def _listed(risks: Iterable[Risk]) -> str:
+    return _json([[r.id, r.title, r.category, r.severity.value, r.page, r.quote] for r in risks])
+
+
+def _risks(listed: str) -> tuple[Risk, ...]:
+    return tuple(
+        Risk(title, category, Severity(severity), page, quote, "", "", id=identity)
+        for identity, title, category, severity, page, quote in json.loads(listed)
+    )
+
+
 def _layout(text_chars: str, scans: str, bookmarks: str) -> Layout:
     return Layout(tuple(json.loads(text_chars)), tuple(json.loads(scans)), tuple(json.loads(bookmarks)))
 
@@ -597,7 +694,7 @@ def _columns(layout: Layout) -> tuple[str, str, str]:
     return _json(layout.text_chars), _json(layout.scans), _json(layout.bookmarks)
 
 
-def _json(value: Mapping[str, Any] | Sequence[int]) -> str:
+def _json(value: Mapping[str, Any] | Sequence[Any]) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 

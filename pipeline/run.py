@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pipeline import __version__, messages, opening, pdf, reports, sending, signals
+from pipeline import __version__, changes, messages, opening, pdf, reports, sending, signals
 from pipeline.dispatch import Observer
 from pipeline.domain import (
     RULES_MODEL,
@@ -24,6 +24,7 @@ from pipeline.domain import (
     SourceFile,
     Spending,
     Task,
+    ToRemember,
     Usage,
 )
 from pipeline.errors import ExitCode, SettingsError
@@ -81,10 +82,10 @@ def run_job(
         with _ending(run, ledger):
             stop = asyncio.run(_read(job, key, options, sandbox, observer, ledger, files, run.id, passwords))
             sandbox.stop()
-            result = _result(job, ledger, files, run, stop)
+            result, to_remember = _result(job, ledger, files, run, stop)
             reports.write(result, job.report.folder, job.report.formats)
             unfinished = [d.path for d in result.documents if _is_unfinished(d)]
-            ledger.finish_run(result.run, unfinished)
+            ledger.finish_run(result.run, unfinished, to_remember)
     return result
 
 
@@ -365,16 +366,19 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
         return None
     files = sorted(ledger.files(job.source.folder).values(), key=lambda file: file.path)
     ended = run.status in (RunStatus.COMPLETE, RunStatus.INCOMPLETE) or run.exit_code == ExitCode.API_DOWN
-    result = _assembled(job, ledger, files, run, came_to_its_end=ended)
+    result, _ = _assembled(job, ledger, files, run, came_to_its_end=ended)
     if run.status is RunStatus.COMPLETE and not _is_whole(result):
         # The settings or the books are others than when it ended: it must not look complete.
         run = replace(run, status=RunStatus.INCOMPLETE, exit_code=int(ExitCode.INCOMPLETE))
     return replace(result, run=run)
 
 
-def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, stop: Stop | None) -> RunResult:
+def _result(
+    job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, stop: Stop | None
+) -> tuple[RunResult, ToRemember | None]:
+    """The result, and what the next run is compared with; nothing of one that stopped early."""
     to_the_end = stop is None or stop.exit_code is ExitCode.API_DOWN
-    result = _assembled(job, ledger, files, run, came_to_its_end=to_the_end)
+    result, to_remember = _assembled(job, ledger, files, run, came_to_its_end=to_the_end)
     if stop:
         status, exit_code = RunStatus.STOPPED, stop.exit_code
     elif _is_whole(result):
@@ -388,14 +392,16 @@ def _result(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo,
         exit_code=int(exit_code),
         stopped_because=stop.reason if stop else None,
     )
-    return replace(result, run=ended)
+    return replace(result, run=ended), None if stop else to_remember
 
 
 def _is_whole(result: RunResult) -> bool:
     return all(document.status is DocumentStatus.DONE for document in result.documents)
 
 
-def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, came_to_its_end: bool) -> RunResult:
+def _assembled(
+    job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, came_to_its_end: bool
+) -> tuple[RunResult, ToRemember]:
     standing = Standing(job, ledger, files, ledger.contents(pdf.READER))
     documents, models = standing.results(run.id)
     before = ledger.unfinished_before(job.name, run.id)
@@ -408,7 +414,9 @@ def _assembled(job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunIn
     read_by = models or {run.model}
     run = replace(run, model=", ".join(sorted(read_by)))
     spending, expected = ledger.spending(run.id), ledger.expected(run.id)
-    return RunResult(job.name, job.title, run, spending, documents, RULES_MODEL in read_by, expected)
+    by_rules = RULES_MODEL in read_by
+    result = RunResult(job.name, job.title, run, spending, documents, by_rules, expected)
+    return changes.compare(result, ledger.memory_before(job.name, run.id, by_rules))
 
 
 def _is_unfinished(document: DocumentResult) -> bool:
