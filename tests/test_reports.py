@@ -16,11 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import reports
-from pipeline.domain import ChunkState, DocumentStatus, PageRange, QuoteCheck, RunResult, RunStatus, Severity, Spending
+from pipeline.domain import (
+    Change,
+    ChunkState,
+    Comparison,
+    DocumentResult,
+    DocumentStatus,
+    PageRange,
+    QuoteCheck,
+    RunResult,
+    RunStatus,
+    Severity,
+    Spending,
+)
 from pipeline.errors import SettingsError
 from pipeline.reports import html, json_report, presentation, summary
 from pipeline.reports.names import document_name
-from pipeline.reports.presentation import remark
+from pipeline.reports.presentation import news, remark
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
 ODD_PATHS = [
@@ -56,7 +68,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     assert " ".join(report["totals"]) == (
         "documents done partial failed unchanged pages pages_covered chunks requests retries chunks_recovered"
         " input_tokens output_tokens cache_read_tokens cache_write_tokens cost_usd retry_cost_usd known_cost_usd"
-        " unpriced_requests risks quotes quotes_verified_share"
+        " unpriced_requests risks quotes quotes_verified_share changes"
     )
     assert list(report["totals"]["risks"]) == ["critical", "high", "medium", "low"]
     assert list(report["totals"]["quotes"]) == [
@@ -433,9 +445,65 @@ def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:
 
     lines = shown.splitlines()
     assert len(lines) <= 25
-    assert "  and 4,995 more" in lines
+    assert "  and 4,996 more" in lines
     assert all(sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line) <= 100 for line in lines)
     assert shown.replace("\n", "").isprintable()
+
+
+def news_of(*documents: DocumentResult, removed: tuple[str, ...] = (), same_request: bool = True) -> str:
+    """The line of changes against a run of the night before."""
+    compared = Comparison("r0", "2026-03-01T02:41:07Z", removed, same_request)
+    result = replace(a_result(*documents), compared=compared)
+    line = news(result)
+    assert f"Changes     {line[:86]}" in summary.render(result, "r", "docpipe retry x")
+    return line
+
+
+def test_what_is_new_is_one_line() -> None:
+    """Risks with their severities and documents first, then what changed and went, then the documents."""
+    high, low = (replace(a_risk(severity=s), change=Change.NEW) for s in (Severity.HIGH, Severity.LOW))
+    changed = replace(a_risk(), change=Change.CHANGED)
+    several = replace(
+        a_document("a.pdf", risks=(high, high, changed, a_risk())), gone_risks=(a_risk(),), change=Change.CHANGED
+    )
+    other = replace(a_document("b.pdf", risks=(low,)), change=Change.NEW, recovered=True)
+
+    assert news_of(replace(several, risks=(high, high))).startswith("2 new high risks in 1 document; 1 risk gone; ")
+    assert news_of(several, other, removed=("c.pdf", "d.pdf")) == (
+        "3 new risks (2 high, 1 low) in 2 documents; 1 risk changed; 1 risk gone; 1 new document; 1 document changed; "
+        "2 documents removed; 1 document now fully read"
+    )
+
+
+def test_nothing_new_says_since_when_and_of_what() -> None:
+    """Of what was not read nothing is known, and without a run to compare with there is no nothing."""
+    partial = a_document(missing=(PageRange(3, 4),))
+
+    assert news_of(a_document(risks=(a_risk(),))) == "nothing new since 2026-03-01 02:41 UTC"
+    assert news_of(a_document(), partial) == "nothing new in what was read, since 2026-03-01 02:41 UTC"
+    assert news_of(a_document(), same_request=False) == (
+        "nothing new since 2026-03-01 02:41 UTC; read with another model or prompt than before"
+    )
+    assert news(a_result(a_document())) == "nothing to compare with yet"
+
+
+def test_report_json_counts_what_is_new_or_says_that_it_is_not_known() -> None:
+    """No run to compare with is null, not zero."""
+    new = replace(a_risk(), change=Change.NEW)
+    result = a_result(replace(a_document(risks=(new, new)), recovered=True, gone_risks=(a_risk(), a_risk())))
+
+    compared = json_report.totals(replace(result, compared=Comparison("r0", "2026-03-01T02:41:07Z", ("gone.pdf",))))
+
+    assert json_report.totals(result)["changes"] is None
+    assert compared["changes"] == {
+        "new_risks": {"critical": 0, "high": 2, "medium": 0, "low": 0},
+        "changed_risks": 0,
+        "gone_risks": 2,
+        "new_documents": 0,
+        "changed_documents": 0,
+        "removed_documents": 1,
+        "recovered_documents": 1,
+    }
 
 
 def test_the_summary_sets_what_was_expected_beside_what_was_spent() -> None:

@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from typing import Any
 
-from pipeline.domain import DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
+from pipeline.domain import Change, DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
+from pipeline.reports.presentation import documents_that, gone_risks, recovered_documents, risks_that
 
 SCHEMA = 1
 
@@ -66,7 +67,12 @@ def _compared(result: RunResult) -> dict[str, Any] | None:
     compared = result.compared
     if compared is None:
         return None
-    return {"run": compared.run, "finished_at": compared.finished_at, "removed": list(compared.removed)}
+    return {
+        "run": compared.run,
+        "finished_at": compared.finished_at,
+        "same_request": compared.same_request,
+        "removed": list(compared.removed),
+    }
 
 
 def totals(result: RunResult) -> dict[str, Any]:
@@ -74,7 +80,7 @@ def totals(result: RunResult) -> dict[str, Any]:
 
     Pages of a file that could not be opened count 0. A quote that was not looked for counts nowhere in
     ``quotes``; ``quotes_verified_share``, of those that were and could be, is None where there are none.
-    A cost of None is unknown.
+    A cost of None is unknown. ``changes`` is None when there is no run to compare with.
     """
     documents, spending = result.documents, result.spending
     statuses = Counter(d.status for d in documents)
@@ -101,6 +107,22 @@ def totals(result: RunResult) -> dict[str, Any]:
         "risks": {severity.value: severities[severity] for severity in Severity},
         "quotes": {check.value: quotes[check] for check in QuoteCheck},
         "quotes_verified_share": _verified_share(quotes),
+        "changes": _changes(result),
+    }
+
+
+def _changes(result: RunResult) -> dict[str, Any] | None:
+    if result.compared is None:
+        return None
+    new = Counter(risk.severity for _, risk in risks_that(Change.NEW, result))
+    return {
+        "new_risks": {severity.value: new[severity] for severity in Severity},
+        "changed_risks": len(risks_that(Change.CHANGED, result)),
+        "gone_risks": len(gone_risks(result)),
+        "new_documents": len(documents_that(Change.NEW, result)),
+        "changed_documents": len(documents_that(Change.CHANGED, result)),
+        "removed_documents": len(result.compared.removed),
+        "recovered_documents": len(recovered_documents(result)),
     }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.domain import (
+    Change,
     ChunkState,
     DocumentResult,
     DocumentStatus,
@@ -97,6 +98,63 @@ def register(result: RunResult) -> list[tuple[DocumentResult, Risk]]:
     """Every risk with its document: by severity, then by path, then by page."""
     rows = [(d, r) for d in result.documents for r in worst_first(d.risks)]
     return sorted(rows, key=lambda row: row[1].severity.rank)
+
+
+def risks_that(change: Change, result: RunResult) -> list[tuple[DocumentResult, Risk]]:
+    """The new or the changed risks with their documents, in the order of the register."""
+    return [(document, risk) for document, risk in register(result) if risk.change is change]
+
+
+def gone_risks(result: RunResult) -> list[tuple[DocumentResult, Risk]]:
+    """What was reported before and is not now, in the order of the register."""
+    rows = [(d, r) for d in result.documents for r in worst_first(d.gone_risks)]
+    return sorted(rows, key=lambda row: row[1].severity.rank)
+
+
+def documents_that(change: Change, result: RunResult) -> list[DocumentResult]:
+    """The new or the changed files, sorted by path."""
+    return [document for document in result.documents if document.change is change]
+
+
+def recovered_documents(result: RunResult) -> list[DocumentResult]:
+    """The documents that were not fully read before and are now, sorted by path."""
+    return [document for document in result.documents if document.recovered]
+
+
+def news(result: RunResult) -> str:
+    """What differs from the run that this one is compared with: ``3 new high risks in 2 documents; 1 risk gone``.
+
+    Or ``nothing new since 2026-03-02 02:41 UTC``, or that there is nothing to compare with.
+    """
+    compared = result.compared
+    if compared is None:
+        return "nothing to compare with yet"
+    counts = [
+        (len(risks_that(Change.CHANGED, result)), "risk", "changed"),
+        (len(gone_risks(result)), "risk", "gone"),
+        (len(documents_that(Change.NEW, result)), "new document", ""),
+        (len(documents_that(Change.CHANGED, result)), "document", "changed"),
+        (len(compared.removed), "document", "removed"),
+        (len(recovered_documents(result)), "document", "now fully read"),
+    ]
+    parts = [_new(rows)] if (rows := risks_that(Change.NEW, result)) else []
+    parts += [f"{counted(number, noun)} {what}".rstrip() for number, noun, what in counts if number]
+    if not parts:
+        so_far = "" if all(d.status is DocumentStatus.DONE for d in result.documents) else " in what was read,"
+        parts.append(f"nothing new{so_far} since {moment(compared.finished_at)}")
+    if not compared.same_request:
+        parts.append("read with another model or prompt than before")
+    return "; ".join(parts)
+
+
+def _new(rows: Sequence[tuple[DocumentResult, Risk]]) -> str:
+    """``3 new high risks in 2 documents``, ``4 new risks (1 critical, 3 low) in 1 document``."""
+    counts = Counter(risk.severity for _, risk in rows)
+    documents = counted(len({document.path for document, _ in rows}), "document")
+    if len(counts) == 1:
+        return f"{counted(len(rows), f'new {rows[0][1].severity} risk')} in {documents}"
+    severities = ", ".join(f"{counts[severity]:,} {severity}" for severity in Severity if counts[severity])
+    return f"{counted(len(rows), 'new risk')} ({severities}) in {documents}"
 
 
 def tally(document: DocumentResult) -> list[tuple[Severity, int]]:

@@ -9,11 +9,11 @@ from itertools import accumulate
 
 from pipeline.domain import DocumentResult, RunResult, RunStatus, Severity
 from pipeline.reports.json_report import totals
-from pipeline.reports.presentation import counted, money, needing_attention, notices, one_line, ranges, spent
+from pipeline.reports.presentation import counted, money, needing_attention, news, notices, one_line, ranges, spent
 from pipeline.text import printable
 
 COLUMNS = 100
-MAX_NAMED = 5
+MAX_NAMED = 4
 _NOTICE_LINES = {"rules": 1, "stopped": 3, "stuck": 2}
 _PATH_COLUMNS = 50
 
@@ -61,6 +61,7 @@ def _facts(result: RunResult) -> list[tuple[str, str]]:
         ("Documents", f"{t['documents']:,}: {statuses} ({t['unchanged']:,} unchanged)"),
         ("Pages", f"{t['pages_covered']:,} of {t['pages']:,} read"),
         ("Risks", f"{sum(t['risks'].values()):,}: {risks}"),
+        ("Changes", news(result)),
         ("Quotes", _quotes(t["quotes_verified_share"])),
         ("Tokens", f"{t['input_tokens']:,} in, {t['output_tokens']:,} out{expected_tokens}{cache}"),
         ("Cost", f"{spent(result.spending)} ({expected_cost}{money(t['retry_cost_usd'])} for retries)"),
