@@ -9,9 +9,9 @@ import itertools
 import logging
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import byref, c_int
+from ctypes import byref, c_float, c_int, c_uint, c_ushort, sizeof
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +34,16 @@ _FORMS_DEEP = 3
 _SCAN_CHARS = 50  # a number or a stamp may be text on a page that is a picture
 _SCAN_SHARE = 0.5  # of the page under images
 _MOST_CHARS = 200_000  # of a page
+_MOST_NOTES = 200  # of a page
+_MOST_NOTED_PAGES = 1_000
+_MOST_NOTE_CHARS = 4_000
+_LOOK_DPI = 100
+_LOOK_LONGEST_PX = 1_600
+_MOST_WEIGHED = 3_000  # objects of a page; one with more is drawn anyway
+_MOST_COMPARED = 20_000
+_LINE_PT = 5.0  # narrower, it is a rule and covers nothing
+_SMALL_PT = 2.2  # the height of letters of three points and less
+_NEAR = 40  # of 255: colours that far apart are told apart at once
 _DEVICE_PX = 1_000_000  # pdfium gives places on the page as shown in whole pixels: as fine as a share of it needs
 
 
@@ -154,6 +164,43 @@ class PageText:
         return Box(left, top, right, bottom) if left < right and top < bottom else None
 
 
+@dataclass(frozen=True, slots=True)
+class Gray:
+    """A page as it is shown: a byte for each pixel, 0 for black; rows from the top, without gaps.
+
+    ``dots_per_pt`` are its pixels for each point of the page. ``has_image``: an image is part of it;
+    ``is_scan``: images cover most of it.
+    """
+
+    samples: bytes
+    width_px: int
+    height_px: int
+    dots_per_pt: float
+    has_image: bool
+    is_scan: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an annotation says, which may be more than it shows. ``is_hidden``: it is not shown at all."""
+
+    text: str
+    box: Box
+    is_hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A page looked at for what a reader cannot see.
+
+    Without reason for doubt there is no ``picture``, and ``page`` has no places.
+    """
+
+    page: PageText
+    notes: tuple[Note, ...]
+    picture: Gray | None
+
+
 class Pages:
     """The texts of an open document; see ``opened``."""
 
@@ -161,6 +208,7 @@ class Pages:
         self._file, self._count, self._password = file, pages, password
         self._at_once = _pages_at_once(file, pages)
         self._read = 0
+        self._notes: dict[int, tuple[Note, ...]] = {}
         self._document = self._open()
 
     def text(self, number: int) -> str:
@@ -175,17 +223,44 @@ class Pages:
         except _TROUBLE:
             return PageText("", array("f"))
         try:
-            if not pypdfium2.raw.FPDFPage_GetAnnotCount(page):
-                return _page_text(page, with_shares)
-            # In memory: what is written into fields and annotations becomes text like any other.
-            pypdfium2.raw.FPDFPage_Flatten(page, pypdfium2.raw.FLAT_NORMALDISPLAY)
-            page.close()
-            page = self._document[number - 1]
+            page = self._flat(page, number)
             return _page_text(page, with_shares)
         except _TROUBLE:
             return PageText("", array("f"))
         finally:
             page.close()
+
+    def examined(self, number: int, is_doubtful: Callable[[str], bool]) -> Examined:
+        """A page, counted from 1, with its picture and places if it, or ``is_doubtful`` of its text, gives reason.
+
+        One that pdfium cannot load is empty.
+        """
+        self._make_room()
+        nothing = PageText("", array("f"))
+        try:
+            page = self._document[number - 1]
+        except _TROUBLE:
+            return Examined(nothing, (), None)
+        try:
+            page = self._flat(page, number)
+            notes, text = self._notes.get(number, ()), _page_text(page, with_shares=False)
+            if not text.text or not (is_doubtful(text.text) or _may_hide(page)):
+                return Examined(text, notes, None)
+            return Examined(_page_text(page, with_shares=True), notes, _gray(page))
+        except _TROUBLE:
+            return Examined(nothing, (), None)
+        finally:
+            page.close()
+
+    def _flat(self, page: pypdfium2.PdfPage, number: int) -> pypdfium2.PdfPage:
+        """The page, in memory, with what is written into fields and annotations as text like any other."""
+        if not pypdfium2.raw.FPDFPage_GetAnnotCount(page):
+            return page
+        if len(self._notes) < _MOST_NOTED_PAGES:
+            self._notes[number] = tuple(_notes(page))  # they are gone from what is flat
+        pypdfium2.raw.FPDFPage_Flatten(page, pypdfium2.raw.FLAT_NORMALDISPLAY)
+        page.close()
+        return self._document[number - 1]
 
     def close(self) -> None:
         """End it; the file stays open."""
@@ -261,6 +336,135 @@ def _on_device(page: pypdfium2.PdfPage, x: float, y: float) -> tuple[float, floa
     across, down = c_int(), c_int()
     pypdfium2.raw.FPDF_PageToDevice(page, 0, 0, _DEVICE_PX, _DEVICE_PX, 0, x, y, byref(across), byref(down))
     return across.value / _DEVICE_PX, down.value / _DEVICE_PX
+
+
+def _notes(page: pypdfium2.PdfPage) -> Iterator[Note]:
+    raw, place = pypdfium2.raw, pypdfium2.raw.FS_RECTF()
+    for index in range(min(raw.FPDFPage_GetAnnotCount(page), _MOST_NOTES)):
+        item = raw.FPDFPage_GetAnnot(page, index)
+        if not item:
+            continue
+        text = _contents(item)
+        if text and raw.FPDFAnnot_GetRect(item, place):
+            x1, y1 = _on_device(page, place.left, place.bottom)
+            x2, y2 = _on_device(page, place.right, place.top)
+            box = Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+            yield Note(text, box, bool(raw.FPDFAnnot_GetFlags(item) & (raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW)))
+        raw.FPDFPage_CloseAnnot(item)
+
+
+def _contents(item: pypdfium2.raw.FPDF_ANNOTATION) -> str:
+    """The text of an annotation, cut after so many characters; a field's value, if it has no other."""
+    buffer = (c_ushort * _MOST_NOTE_CHARS)()
+    for key in (b"Contents", b"V"):
+        size_bytes = pypdfium2.raw.FPDFAnnot_GetStringValue(item, key, buffer, sizeof(buffer))
+        if 2 < size_bytes <= sizeof(buffer):
+            return bytes(buffer)[: size_bytes - 2].decode("utf-16-le", "replace")
+    return ""
+
+
+def _gray(page: pypdfium2.PdfPage) -> Gray:
+    scale = min(_LOOK_DPI / 72, _LOOK_LONGEST_PX / max(page.get_size()))
+    bitmap = page.render(scale=scale, grayscale=True)
+    pixels = memoryview(bitmap.buffer).cast("B")
+    rows = (pixels[y * bitmap.stride : y * bitmap.stride + bitmap.width] for y in range(bitmap.height))
+    has_image = next(_images(page), None) is not None
+    return Gray(b"".join(rows), bitmap.width, bitmap.height, scale, has_image, has_image and _is_picture(page))
+
+
+_Place = tuple[float, float, float, float]
+_Colour = tuple[int, int, int]
+
+
+def _may_hide(page: pypdfium2.PdfPage) -> bool:
+    """Whether the objects of a page give reason to doubt that all of its text is seen; only a picture can tell.
+
+    Reasons are text without paint, with transparency, in the colour of what it is written on, very small, outside
+    the page, or with something painted over it. What is in a form has coordinates of its own: it is a reason.
+    """
+    raw = pypdfium2.raw
+    count = raw.FPDFPage_CountObjects(page)
+    if count > _MOST_WEIGHED:
+        return True
+    left, bottom, right, top = page.get_bbox()
+    grounds: list[tuple[_Place, _Colour | None]] = [((left, bottom, right, top), (255, 255, 255))]
+    written: list[_Place] = []
+    for index in range(count):
+        item = raw.FPDFPage_GetObject(page, index)
+        kind = raw.FPDFPageObj_GetType(item)
+        if kind == raw.FPDF_PAGEOBJ_TEXT:
+            place = _bounds(item)
+            if _is_odd(item, place, grounds):
+                return True
+            written.append(place)
+        elif kind == raw.FPDF_PAGEOBJ_FORM:
+            if _has_text(item):
+                return True
+        elif kind != raw.FPDF_PAGEOBJ_PATH or _is_filled(item):
+            place = _bounds(item)
+            if min(place[2] - place[0], place[3] - place[1]) < _LINE_PT:
+                continue
+            if len(written) * len(grounds) > _MOST_COMPARED or any(_overlap(place, other) for other in written):
+                return True
+            grounds.append((place, _colour(item) if kind == raw.FPDF_PAGEOBJ_PATH else None))
+    return False
+
+
+def _is_odd(item: pypdfium2.raw.FPDF_PAGEOBJECT, place: _Place, grounds: list[tuple[_Place, _Colour | None]]) -> bool:
+    """Whether a piece of text may not be seen on what was painted before it, the page first."""
+    raw = pypdfium2.raw
+    mode = raw.FPDFTextObj_GetTextRenderMode(item)
+    if mode not in (raw.FPDF_TEXTRENDERMODE_FILL, raw.FPDF_TEXTRENDERMODE_FILL_STROKE):
+        return True
+    if raw.FPDFPageObj_HasTransparency(item):
+        return True
+    width, height = place[2] - place[0], place[3] - place[1]
+    if max(width, height) > _LINE_PT * 2 and min(width, height) < _SMALL_PT:
+        return True
+    left, bottom, right, top = grounds[0][0]
+    if place[0] < left - 1 or place[1] < bottom - 1 or place[2] > right + 1 or place[3] > top + 1:
+        return True
+    colour = _colour(item)
+    return colour is None or any(
+        ground is not None and all(abs(a - b) < _NEAR for a, b in zip(colour, ground, strict=True))
+        for other, ground in grounds
+        if _overlap(place, other)
+    )
+
+
+def _has_text(form: pypdfium2.raw.FPDF_PAGEOBJECT, depth: int = 1) -> bool:
+    raw = pypdfium2.raw
+    for index in range(min(raw.FPDFFormObj_CountObjects(form), _MOST_WEIGHED)):
+        item = raw.FPDFFormObj_GetObject(form, index)
+        kind = raw.FPDFPageObj_GetType(item)
+        if kind == raw.FPDF_PAGEOBJ_TEXT:
+            return True
+        if kind == raw.FPDF_PAGEOBJ_FORM and (depth >= _FORMS_DEEP or _has_text(item, depth + 1)):
+            return True
+    return False
+
+
+def _is_filled(path: pypdfium2.raw.FPDF_PAGEOBJECT) -> bool:
+    fill, stroke = c_int(), c_int()
+    return bool(pypdfium2.raw.FPDFPath_GetDrawMode(path, byref(fill), byref(stroke)) and fill.value)
+
+
+def _bounds(item: pypdfium2.raw.FPDF_PAGEOBJECT) -> _Place:
+    left, bottom, right, top = c_float(), c_float(), c_float(), c_float()
+    pypdfium2.raw.FPDFPageObj_GetBounds(item, byref(left), byref(bottom), byref(right), byref(top))
+    return left.value, bottom.value, right.value, top.value
+
+
+def _colour(item: pypdfium2.raw.FPDF_PAGEOBJECT) -> _Colour | None:
+    """Red, green and blue of what fills it, 0 to 255; None for a pattern."""
+    red, green, blue, alpha = c_uint(), c_uint(), c_uint(), c_uint()
+    if not pypdfium2.raw.FPDFPageObj_GetFillColor(item, byref(red), byref(green), byref(blue), byref(alpha)):
+        return None
+    return red.value, green.value, blue.value
+
+
+def _overlap(a: _Place, b: _Place) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 @dataclass(frozen=True, slots=True)
