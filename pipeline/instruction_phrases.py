@@ -32,6 +32,10 @@ _AI = (
 _CHINESE_AI = "(?:ai|人工智能|大?语言模型|大模型|智能助手|聊天机器人|llm)"
 _THIS = "(?:this|the(?:attached|present|above|following)?|these)"
 _PAPER = "(?:document|contract|agreement|file|pdf|text|page|paper|clause|section|offer|invoice|application|lease)s?"
+_PAPER_AS = (
+    "documentas contractas agreementas fileas pdfas textas pageas paperas clauseas sectionas offeras invoiceas "
+    "applicationas leaseas documentsas contractsas agreementsas filesas clausesas sectionsas"
+)
 _GOOD = (
     "(?:being|of|having|carrying|posing|at|an?|very){0,3}"
     "(?:low|no|zero|minimal|negligible|acceptable|riskfree|safe|harmless|unobjectionable|favou?rable|"
@@ -125,7 +129,7 @@ PHRASES: tuple[Phrase, ...] = (
         is_command=True,
     ),
     Phrase(
-        "rate classify score mark assess treat rank label evaluate categori grade report",
+        _PAPER_AS,
         "(?:rate|classify|score|mark|assess|treat|rank|label|evaluate|categori[sz]e|grade|report)"
         f"{_THIS} {_PAPER} as {_GOOD}",
         is_command=True,
@@ -143,7 +147,7 @@ PHRASES: tuple[Phrase, ...] = (
         is_command=True,
     ),
     Phrase(
-        "only",
+        "respondonly replyonly answeronly outputonly returnonly printonly sayonly",
         "(?:respond|reply|answer|output|return|print|say) only (?:with)? (?:the|a)?"
         "(?:(?:word|phrase|sentence|string)s?|(?:valid|empty)? json|no risks?|approved|low)",
         is_command=True,
@@ -298,7 +302,7 @@ PHRASES: tuple[Phrase, ...] = (
         "(?:無視|忘れ) (?:して(?!は)|しろ|ろ|て)",
     ),
     Phrase(
-        "si se als jeśli если",
+        "situes sivousêtes sieres sevocêé sesei alsjeeen jeślijesteś еслиты есливы",
         "(?:si (?:tu es|vous êtes) une? (?:ia|intelligence artificielle|modèle de langage)|"
         "si eres (?:una?)? (?:ia|inteligencia artificial|modelo de lenguaje)|"
         "se você é (?:uma?)? (?:ia|inteligência artificial|modelo de linguagem)|"

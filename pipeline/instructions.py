@@ -20,7 +20,8 @@ from itertools import pairwise
 from pipeline.instruction_phrases import PHRASES, Phrase
 
 _MOST_FOUND = 50
-_MOST_TRIED = 2_000
+_MOST_TRIED = 20_000
+_MOST_KNOWN = 50_000  # characters; there are a million
 _BEFORE = 160  # characters of a sentence that are looked at before a phrase, and after it
 
 # Letters of other scripts that look like Latin ones (Unicode Technical Standard 39 has the long list).
@@ -36,7 +37,8 @@ class _Folding(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         folded = _folded(chr(code))
-        self[code] = folded
+        if len(self) < _MOST_KNOWN:
+            self[code] = folded
         return folded
 
 
@@ -71,12 +73,12 @@ class _Compiled:
 
 
 def _compiled(phrase: Phrase) -> _Compiled:
-    after = re.compile(_squashed(phrase.unless_after)) if phrase.unless_after else None
-    signs = tuple(map(_squashed, phrase.signs.split()))
-    return _Compiled(signs, re.compile(_squashed(phrase.pattern)), phrase.is_command, after)
+    after = re.compile(_folded_pattern(phrase.unless_after)) if phrase.unless_after else None
+    signs = tuple(map(_folded_pattern, phrase.signs.split()))
+    return _Compiled(signs, re.compile(_folded_pattern(phrase.pattern)), phrase.is_command, after)
 
 
-def _squashed(pattern: str) -> str:
+def _folded_pattern(pattern: str) -> str:
     return "".join(c if c.isascii() else _folded(c) for c in "".join(pattern.split()))
 
 
@@ -102,6 +104,7 @@ _LEADS_ON = frozenset({
     "always", "only", "und", "dann", "bitte", "jetzt", "nun", "et", "puis", "alors", "y", "ahora", "favor", "e",
     "ora", "favore", "agora", "en", "nu", "proszę", "i", "и", "теперь", "пожалуйста",
 })  # fmt: skip
+_BEFORE_COMMAND = frozenset(":,“”\"'«»„(（[*–—|>#/-：，、")
 _CHINESE_DUTY = re.compile(r"(?:应当?|须|必须|得|可以?|会|将|能|否|以|不|被|其|方|人)\s?$")
 
 
@@ -140,6 +143,11 @@ def sentence(text: str, span: Span) -> Span:
     return Span(first, end)
 
 
+def squashed(text: str) -> str:
+    """Its letters and digits alone, look-alikes and accents undone: the same for all ways to write the same words."""
+    return text.translate(_FOLDING).replace(_END, "")
+
+
 def _places(text: str) -> Callable[[int], int]:
     """Where in ``text`` a character of its folded form comes from."""
     origins = [index for index, character in enumerate(text) for _ in _FOLDING[ord(character)]]
@@ -160,13 +168,14 @@ def _is_command(text: str, first: int) -> bool:
     before = before[cut + 1 :]
     if _CHINESE_DUTY.search(before):
         return bool(re.search(r"(?:你|您|AI|模型)[^，。,]{0,6}$", before))
-    words = [word.lower() for word in _WORD.findall(before)]
-    if not words or text[first].isupper():
-        return not (words and words[-1] in _DUTY and not _is_to_reader(words))
-    if words[-1] in _DUTY or any(a == "you" and b in _DUTY for a, b in pairwise(words[-4:])):
+    written = _WORD.findall(before)
+    words = [word.lower() for word in written]
+    if words and (words[-1] in _DUTY or any(a == "you" and b in _DUTY for a, b in pairwise(words[-4:]))):
         return _is_to_reader(words)
-    is_new_part = before.rstrip()[-1:] in set(":,“”\"'«»„(（[*–—|>#/-：，、")
-    if words[-1] in _LEADS_ON or is_new_part or not text[first].isascii():
+    if not words or (text[first].isupper() and not written[-1].isupper()):
+        return True
+    is_new_part = before.endswith("\n") or before.rstrip()[-1:] in _BEFORE_COMMAND or not text[first].isascii()
+    if words[-1] in _LEADS_ON or is_new_part:
         return _is_to_reader(words) or not _DUTY & set(words)
     return False
 

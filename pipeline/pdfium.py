@@ -349,7 +349,11 @@ def _notes(page: pypdfium2.PdfPage) -> Iterator[Note]:
             x1, y1 = _on_device(page, place.left, place.bottom)
             x2, y2 = _on_device(page, place.right, place.top)
             box = Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
-            yield Note(text, box, bool(raw.FPDFAnnot_GetFlags(item) & (raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW)))
+            yield Note(
+                text,
+                box,
+                bool(raw.FPDFAnnot_GetFlags(item) & (raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW)),
+            )
         raw.FPDFPage_CloseAnnot(item)
 
 
@@ -425,11 +429,7 @@ def _is_odd(item: pypdfium2.raw.FPDF_PAGEOBJECT, place: _Place, grounds: list[tu
     if place[0] < left - 1 or place[1] < bottom - 1 or place[2] > right + 1 or place[3] > top + 1:
         return True
     colour = _colour(item)
-    return colour is None or any(
-        ground is not None and all(abs(a - b) < _NEAR for a, b in zip(colour, ground, strict=True))
-        for other, ground in grounds
-        if _overlap(place, other)
-    )
+    return colour is None or any(_are_near(colour, ground) and _overlap(place, other) for other, ground in grounds)
 
 
 def _has_text(form: pypdfium2.raw.FPDF_PAGEOBJECT, depth: int = 1) -> bool:
@@ -461,6 +461,10 @@ def _colour(item: pypdfium2.raw.FPDF_PAGEOBJECT) -> _Colour | None:
     if not pypdfium2.raw.FPDFPageObj_GetFillColor(item, byref(red), byref(green), byref(blue), byref(alpha)):
         return None
     return red.value, green.value, blue.value
+
+
+def _are_near(a: _Colour, b: _Colour | None) -> bool:
+    return b is not None and abs(a[0] - b[0]) < _NEAR and abs(a[1] - b[1]) < _NEAR and abs(a[2] - b[2]) < _NEAR
 
 
 def _overlap(a: _Place, b: _Place) -> bool:
