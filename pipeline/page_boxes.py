@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pipeline.domain import Box
 from pipeline.pdfium import PageText
 
-_MOST_BOXES = 200  # of a quote
+_MOST_BOXES = 200  # of a passage
 _SAME_LINE = 0.5  # of the lower of two characters, beside each other
 _GUTTER = 0.04  # of the page's width: words of one line are nearer to each other, columns mostly are not
 _LEADING = 0.004  # of the page's height, between characters above each other in a line that runs down

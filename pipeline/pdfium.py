@@ -35,7 +35,6 @@ _SCAN_CHARS = 50  # a number or a stamp may be text on a page that is a picture
 _SCAN_SHARE = 0.5  # of the page under images
 _MOST_CHARS = 200_000  # of a page
 _MOST_NOTES = 200  # of a page
-_MOST_NOTED_PAGES = 1_000
 _MOST_NOTE_CHARS = 4_000
 _LOOK_DPI = 100
 _LOOK_LONGEST_PX = 1_600
@@ -208,7 +207,6 @@ class Pages:
         self._file, self._count, self._password = file, pages, password
         self._at_once = _pages_at_once(file, pages)
         self._read = 0
-        self._notes: dict[int, tuple[Note, ...]] = {}
         self._document = self._open()
 
     def text(self, number: int) -> str:
@@ -233,7 +231,7 @@ class Pages:
     def examined(self, number: int, is_doubtful: Callable[[str], bool]) -> Examined:
         """A page, counted from 1, with its picture and places if it, or ``is_doubtful`` of its text, gives reason.
 
-        One that pdfium cannot load is empty.
+        One that pdfium cannot load is empty; one that was read before has no notes.
         """
         self._make_room()
         nothing = PageText("", array("f"))
@@ -242,8 +240,9 @@ class Pages:
         except _TROUBLE:
             return Examined(nothing, (), None)
         try:
+            notes = tuple(_notes(page))  # they are gone from what is flat
             page = self._flat(page, number)
-            notes, text = self._notes.get(number, ()), _page_text(page, with_shares=False)
+            text = _page_text(page, with_shares=False)
             if not text.text or not (is_doubtful(text.text) or _may_hide(page)):
                 return Examined(text, notes, None)
             return Examined(_page_text(page, with_shares=True), notes, _gray(page))
@@ -256,8 +255,6 @@ class Pages:
         """The page, in memory, with what is written into fields and annotations as text like any other."""
         if not pypdfium2.raw.FPDFPage_GetAnnotCount(page):
             return page
-        if len(self._notes) < _MOST_NOTED_PAGES:
-            self._notes[number] = tuple(_notes(page))  # they are gone from what is flat
         pypdfium2.raw.FPDFPage_Flatten(page, pypdfium2.raw.FLAT_NORMALDISPLAY)
         page.close()
         return self._document[number - 1]

@@ -6,14 +6,15 @@ Everything here runs in a worker process (see ``sandbox``): a document is hostil
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import image_files, pdfium, quotes, splitter
-from pipeline.domain import Box, ChunkProof, Claim, PageRange, Proof, QuoteCheck
+from pipeline import image_files, pdfium, planted, quotes, splitter
+from pipeline.domain import ChunkProof, Claim, PageRange, Proof, QuoteCheck
+from pipeline.page_boxes import boxes
 from pipeline.pdf import PdfError, Source, SourceChangedError, is_changed
-from pipeline.pdfium import Pages, PageText
+from pipeline.pdfium import Examined, Pages
 from pipeline.quotes import Quote, Span, Text
 from pipeline.text import encodable, shortened
 
@@ -21,7 +22,6 @@ _LEAST_CHARS = 50  # of a normal form: a page with fewer has no text layer worth
 _MOST_PAGES = 1_000  # beside those of the chunk that are read for a quote: half a second to some seconds
 _MOST_HELD_CHARS = 20_000_000
 _MOST_FOUND_CHARS = 2_000
-_MOST_BOXES = 200  # of a quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ def prove(source: Source, pages: PageRange, claims: tuple[Claim, ...]) -> ChunkP
 
     A quote is looked for on the page that its claim names and across the breaks beside it, then on the pages beside
     it, on the chunk's, and on the nearest thousand of the document; a quote of a few letters on the named page alone.
+    What was planted on the chunk's pages is looked for too (``planted``).
     What cannot be read, an image file or a PDF that pdfium does not open, makes its claims not checkable.
 
     Raises:
@@ -58,8 +59,9 @@ def prove(source: Source, pages: PageRange, claims: tuple[Claim, ...]) -> ChunkP
             with pdfium.opened(reader.file, count, reader.password) as document:
                 texts = _Texts(source, document, count)
                 chunk = [page for page in range(pages.first, pages.last + 1) if page <= count]
+                found = planted.risks(chunk, texts.examined)
                 places = [_place(claim, texts, chunk) for claim in claims]
-                return ChunkProof(tuple(_with_boxes(places, texts, document)))
+                return ChunkProof(tuple(_with_boxes(places, texts, document)), found)
     except PdfError:
         return _not_checkable(claims)
 
@@ -85,13 +87,22 @@ class _Texts:
 
     def __getitem__(self, page: int) -> Text:
         if page not in self._texts:
-            text = Text(self._document.text(page))
-            self._chars += len(text.raw)
-            if self._chars > _MOST_HELD_CHARS:
-                self._texts.clear()
-                self._chars = len(text.raw)
-            self._texts[page] = text
+            self._hold(page, self._document.text(page))
         return self._texts[page]
+
+    def examined(self, page: int, is_doubtful: Callable[[str], bool]) -> Examined:
+        """As in ``pdfium.Pages``; the text need not be read again."""
+        examined = self._document.examined(page, is_doubtful)
+        if page not in self._texts:
+            self._hold(page, examined.page.text)
+        return examined
+
+    def _hold(self, page: int, raw: str) -> None:
+        self._chars += len(raw)
+        if self._chars > _MOST_HELD_CHARS:
+            self._texts.clear()
+            self._chars = len(raw)
+        self._texts[page] = Text(raw)
 
     def has_text(self, page: int) -> bool:
         """Whether so much text was read of a page that a quote would be among it."""
@@ -183,48 +194,3 @@ def _with_boxes(places: Sequence[_Place], texts: _Texts, document: Pages) -> lis
 
 def _words(text: Text, spans: Iterable[Span]) -> str:
     return shortened(encodable(" ".join(text.raw[start:end] for start, end in spans)), _MOST_FOUND_CHARS)
-
-
-_SAME_LINE = 0.5  # of the lower of two characters, beside each other
-_GUTTER = 0.04  # of the page's width: words of one line are nearer to each other, columns mostly are not
-_LEADING = 0.004  # of the page's height, between characters above each other in a line that runs down
-
-
-def boxes(page: PageText, spans: Iterable[Span]) -> tuple[Box, ...]:
-    """Where passages of a page stand: a box for each line, or for the part of it in one column."""
-    lines: list[Box] = []
-    for start, end in spans:
-        before: Box | None = None
-        for index in range(start, min(end, len(page.text))):
-            box = None if page.text[index].isspace() else page.box(index)
-            if box is None:
-                continue
-            if before is not None and _is_next(before, box):
-                lines[-1] = _around(lines[-1], box)
-            elif len(lines) < _MOST_BOXES:
-                lines.append(box)
-            else:
-                break
-            before = box
-    return tuple(filter(None, map(_on_page, lines)))
-
-
-def _is_next(before: Box, box: Box) -> bool:
-    """Whether two characters in a row are of one line, across or down, in whichever direction it is read."""
-    wide, high = box.right - box.left, box.bottom - box.top
-    beside = min(before.bottom, box.bottom) - max(before.top, box.top)
-    above = min(before.right, box.right) - max(before.left, box.left)
-    apart_across, apart_down = -above, -beside
-    if beside >= _SAME_LINE * min(high, before.bottom - before.top):
-        return apart_across <= _GUTTER
-    return above >= _SAME_LINE * min(wide, before.right - before.left) and apart_down <= _LEADING
-
-
-def _around(a: Box, b: Box) -> Box:
-    return Box(min(a.left, b.left), min(a.top, b.top), max(a.right, b.right), max(a.bottom, b.bottom))
-
-
-def _on_page(box: Box) -> Box | None:
-    """What of a box shows on the page; None for one that does not."""
-    left, top, right, bottom = (round(min(1.0, max(0.0, s)), 4) for s in (box.left, box.top, box.right, box.bottom))
-    return Box(left, top, right, bottom) if left < right and top < bottom else None
