@@ -138,6 +138,10 @@ class Workspace:
         """One run in this process."""
         return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), _SANDBOX, Quiet())
 
+    def report(self) -> RunResult | None:
+        """The reports of the last run again."""
+        return run.report_job(job.load(self.job_file), _SANDBOX, Quiet())
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """``docpipe`` as a process of its own."""
         return subprocess.Popen(

@@ -51,7 +51,7 @@ def ids(result: RunResult) -> dict[str, list[str]]:
 
 def again(workspace: Workspace) -> RunResult:
     """The last run's result as ``docpipe report`` gives it."""
-    result = run.report_job(job.load(workspace.job_file))
+    result = workspace.report()
     assert result is not None
     return result
 

@@ -96,12 +96,10 @@ def test_quotes_of_an_older_way_of_looking_are_looked_for_again(
 def test_the_report_command_looks_for_what_nobody_looked_for(workspace: Workspace) -> None:
     """Say after a run that was interrupted; a job that never ran has no report."""
     prepare(workspace)
-    with Sandbox(1) as sandbox:
-        assert run.report_job(job.load(workspace.job_file), sandbox, Quiet()) is None
+    assert workspace.report() is None
     read(workspace, Sandbox(1))
     forget_proofs(workspace)
-    with Sandbox(1) as sandbox:
-        run.report_job(job.load(workspace.job_file), sandbox, Quiet())
+    workspace.report()
 
     assert checks(workspace) == ["verified"] * 3
 
