@@ -574,7 +574,8 @@ class RunResult:
     """Everything that the reports show; each renderer is a pure function of it.
 
     ``documents`` are sorted by path. ``expected`` is None when nothing was due. ``compared`` is None when no
-    run came to its end before.
+    run came to its end before. ``originals`` is the way from the report's folder to the source folder, in POSIX
+    form; "" where it is not known.
     """
 
     job: str
@@ -585,6 +586,7 @@ class RunResult:
     reads_with_rules: bool  # the built-in rules read the documents, not a model
     expected: Expected | None = None
     compared: Comparison | None = None
+    originals: str = ""
 
 
 RULES_MODEL = "offline-rules-1"

@@ -63,7 +63,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     assert report["schema"] == 1
     assert " ".join(report["run"]) == (
         "id started_at finished_at status exit_code endpoint model version stopped_because reads_with_rules expected"
-        " compared"
+        " compared originals"
     )
     assert " ".join(report["totals"]) == (
         "documents done partial failed unchanged pages pages_covered chunks requests retries chunks_recovered"

@@ -47,6 +47,7 @@ def head(result: RunResult) -> dict[str, Any]:
             "reads_with_rules": result.reads_with_rules,
             "expected": _expected(result),
             "compared": _compared(result),
+            "originals": result.originals,
         },
         "totals": totals(result),
     }

@@ -1,0 +1,28 @@
+"""Where the files lie that a report leads to, as relative addresses from the report's folder."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+from pipeline.domain import DocumentResult, RunResult
+from pipeline.reports.names import document_name
+
+
+def original(result: RunResult, document: DocumentResult, page: int | None = None) -> str:
+    """The address of the document itself, opened at ``page`` where its reader knows how; "" if it is not known.
+
+    ``#page=N`` is what browsers and PDF readers understand (RFC 8118, section 3).
+    """
+    if not result.originals:
+        return ""
+    return _address(f"{result.originals}/{document.path}") + (f"#page={page}" if page else "")
+
+
+def html_page(document: DocumentResult) -> str:
+    """The address of the document's own page in HTML."""
+    return f"documents/{_address(document_name(document.path))}.html"
+
+
+def _address(path: str) -> str:
+    return quote(os.fsencode(path))
