@@ -30,7 +30,7 @@ _ENDPOINTS = click.Choice(["offline", "yourouter", "anthropic", "custom"])
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="docpipe", message="docpipe %(version)s")
 def main() -> None:
-    """Read a folder of PDFs with a language model and report the risks, page by page.
+    """Read a folder of PDFs and images with a language model and report the risks, page by page.
 
     JOB is a name in jobs/ (contracts means jobs/contracts.toml) or a path to a TOML file.
 

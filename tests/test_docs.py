@@ -363,6 +363,14 @@ def anchors(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_pages_are_wrapped(page: str) -> None:
+    """At 120 columns, so that a change shows as a change of lines; tables and blocks of code cannot be."""
+    prose = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+
+    assert not [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
 def test_links_lead_somewhere(page: str) -> None:
     """Every relative link leads to a file of the project, and to a heading where it names one."""
     inline = [child for token in MarkdownIt().parse(PAGES[page]) for child in token.children or ()]
