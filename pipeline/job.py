@@ -228,6 +228,7 @@ class ReportSettings(_Section):
 
     folder: FilePath
     formats: Annotated[tuple[ReportFormat, ...], Field(strict=False)] = get_args(ReportFormat)
+    csv_bom: bool = True
 
     @field_validator("formats")
     @classmethod

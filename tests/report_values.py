@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.domain import (
+    Change,
     ChunkResult,
     ChunkState,
+    Comparison,
     DocumentResult,
     DocumentStatus,
     Expected,
     KeyDate,
     PageRange,
+    QuoteCheck,
     Risk,
     RunInfo,
     RunResult,
@@ -69,6 +74,26 @@ def an_unopened_document(path: str = "broken.pdf", reason: str = "not a PDF") ->
     """A failed document whose pages nobody knows."""
     failed = DocumentStatus.FAILED
     return DocumentResult(path, None, 7, None, failed, reason, (), "", None, "", (), (), (), (), False)
+
+
+def saying(text: str) -> RunResult:
+    """A result that says ``text`` wherever a document, a model, a file name or an earlier run can."""
+    risks = tuple(
+        replace(a_risk(text, severity), quote_check=QuoteCheck.ALTERED, found=f"{text} more", id=text, change=change)
+        for severity, change in zip(Severity, (*Change, None, None), strict=True)
+    )
+    name = text.replace("\x00", "").encode("utf-8", "replace").decode()  # what a file name can be
+    document = replace(
+        a_document(name, text, risks, missing=(PageRange(2, 3),), reason=text),
+        note=text,
+        change=Change.NEW,
+        recovered=True,
+        gone_risks=(a_risk(text),),
+    )
+    run = replace(RUN, status=RunStatus.STOPPED, stopped_because=text, model=text)
+    result = a_result(document, an_unopened_document(reason=text), run=run, rules=True)
+    compared = Comparison("r0", "2026-03-01T02:00:00Z", (name,))
+    return replace(result, title=text, compared=compared, originals="../../contracts")
 
 
 def a_result(*documents: DocumentResult, run: RunInfo = RUN, rules: bool = False) -> RunResult:

@@ -14,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from pipeline.domain import PageRange, QuoteCheck, RunResult, RunStatus, Severity
+from pipeline.domain import Change, PageRange, QuoteCheck, RunResult, RunStatus, Severity
 from pipeline.reports import csv_report, html, markdown, xlsx
 from pipeline.reports.presentation import one_line
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
@@ -74,9 +74,10 @@ def csv_cells(text: str) -> list[list[str]]:
 
 def test_csv_has_one_row_a_risk_worst_first() -> None:
     """Every column under its name, lines ended by CRLF."""
-    risks = (a_risk("small", Severity.LOW, None), replace(a_risk("big"), quote_check=QuoteCheck.VERIFIED))
+    checked = replace(a_risk("big"), quote_check=QuoteCheck.VERIFIED, named_page=4, found="big words")
+    risks = (a_risk("small", Severity.LOW, None), replace(checked, id="r7", own_check=True, change=Change.NEW))
 
-    text = csv_report.render(a_result(a_document("a.pdf", risks=risks)))
+    text = csv_report.render(a_result(replace(a_document("a.pdf", risks=risks), note="repaired")))
 
     assert text.count("\r\n") == text.count("\n") == 3
     assert next(csv.DictReader(io.StringIO(text, newline=""))) == {
@@ -92,6 +93,12 @@ def test_csv_has_one_row_a_risk_worst_first() -> None:
         "explanation": "big",
         "recommendation": "big",
         "read_by": "claude-sonnet-5-5",
+        "named_page": "4",
+        "found": "big words",
+        "change": "new",
+        "id": "r7",
+        "own_check": "true",
+        "note": "Repaired.",
     }
     assert [row[3:5] for row in csv_cells(text)[1:]] == [["6", "high"], ["", "low"]]
 
@@ -246,7 +253,7 @@ def test_a_markdown_page_orders_risks_and_names_missing_pages() -> None:
     assert "Category: Big; page 9\n\n> Big\n\nBig\n\n**Recommendation**: Big" in page
     assert "Category: Small; page unknown" in page
     assert "Not checked against the page: 3 quotes" in page
-    assert "| 1-20 | failed | 2 | rate limited | req\\_1 |" in page
+    assert "| 1-20 | failed | 2 | rate limited | req_1 |" in page
     assert "language model" not in page
 
 

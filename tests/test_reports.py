@@ -170,7 +170,14 @@ def test_write_makes_the_formats_asked_for_and_names_the_file_to_open(tmp_path: 
     assert reports.write(result, tmp_path / "none", ()) == tmp_path / "none/report.json"
 
     page = f"documents/{document_name('vendors/msa.pdf')}.md"
-    assert set(contents(tmp_path / "deep" / "all")) == {"report.json", "index.html", "risks.csv", "risks.xlsx", page}
+    assert set(contents(tmp_path / "deep" / "all")) == {
+        "report.json",
+        "index.html",
+        "SUMMARY.md",
+        "risks.csv",
+        "risks.xlsx",
+        page,
+    }
     assert set(contents(tmp_path / "none")) == {"report.json"}
     assert (tmp_path / "deep/all/risks.csv").read_bytes().startswith(b"\xef\xbb\xbfdocument,")
 
@@ -325,8 +332,10 @@ def test_an_unchanged_workbook_is_not_written_again(tmp_path: Path) -> None:
         a_result(a_document(), a_document("b.pdf")),
         a_result(),
         replace(a_result(a_document()), title="Other title"),
+        replace(a_result(a_document()), originals="../docs"),
+        replace(a_result(a_document()), compared=Comparison("r0", "2026-03-01T02:00:00Z", ("was.pdf",))),
     ],
-    ids=["notice", "model", "stopped", "failed", "one-more", "one-less", "title"],
+    ids=["notice", "model", "stopped", "failed", "one-more", "one-less", "title", "originals", "removed"],
 )
 def test_a_workbook_is_written_again_when_what_it_shows_changed(changed: RunResult, tmp_path: Path) -> None:
     """The workbook that was kept is the workbook that a fresh folder would get."""
@@ -336,6 +345,36 @@ def test_a_workbook_is_written_again_when_what_it_shows_changed(changed: RunResu
     reports.write(changed, tmp_path / "fresh", {"xlsx"})
 
     assert contents(tmp_path / "old") == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("formats", [{"xlsx"}, {"xlsx", "html"}])
+def test_a_workbook_is_written_again_when_html_comes_or_goes(formats: set[str], tmp_path: Path) -> None:
+    """It links the documents' pages where there are some."""
+    result = replace(a_result(a_document(risks=(a_risk(),))), originals="../docs")
+    for formats_then in ({"xlsx"}, {"xlsx", "html"}):
+        reports.write(result, tmp_path / "old", formats_then)
+
+        reports.write(result, tmp_path / "old", formats)
+        reports.write(result, tmp_path / "fresh", formats)
+
+        assert contents(tmp_path / "old")["risks.xlsx"] == contents(tmp_path / "fresh")["risks.xlsx"]
+
+
+def test_the_files_of_a_format_go_with_it(tmp_path: Path) -> None:
+    """None is left behind to be taken for current."""
+    reports.write(a_result(a_document()), tmp_path, reports.FORMATS)
+
+    reports.write(a_result(a_document()), tmp_path, ())
+
+    assert set(contents(tmp_path)) == {"report.json"}
+
+
+@pytest.mark.parametrize(("csv_bom", "first"), [(True, b"\xef\xbb\xbfdocument,"), (False, b"document,")])
+def test_the_byte_order_mark_of_the_csv_can_be_left_out(csv_bom: bool, first: bytes, tmp_path: Path) -> None:
+    """Excel needs it to see UTF-8; some programs take it for a part of the first column's name."""
+    reports.write(a_result(), tmp_path, {"csv"}, csv_bom)
+
+    assert (tmp_path / "risks.csv").read_bytes().startswith(first)
 
 
 def test_a_workbook_is_never_older_than_its_report(tmp_path: Path) -> None:
@@ -580,6 +619,21 @@ def test_a_file_that_nobody_opened_yet_is_not_said_to_be_broken() -> None:
 
     assert "1 file could not be opened; 1 file not opened yet" in notice.text
     assert presentation.coverage(waiting) == "no page read: the file was not opened yet"
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ((PageRange(3, 3),), "page 3"),
+        ((PageRange(3, 4),), "pages 3-4"),
+        ((PageRange(1, 1), PageRange(3, 3)), "pages 1, 3"),
+    ],
+)
+def test_the_summary_names_one_page_as_one(missing: tuple[PageRange, ...], named: str) -> None:
+    """A page has no plural."""
+    shown = summary.render(a_result(a_document("p.pdf", missing=missing)), "r", "docpipe retry x")
+
+    assert f"partial  p.pdf: no answer for {named}\n" in shown
 
 
 def test_color_adds_styles_and_nothing_else() -> None:

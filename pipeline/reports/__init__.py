@@ -5,6 +5,7 @@
     report.json                always; written last, so it vouches for the rest
     index.html                 html
     documents/NAME.md          markdown
+    SUMMARY.md                 markdown
     risks.csv                  csv
     risks.xlsx                 xlsx
 """
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.domain import RunResult
-from pipeline.reports import csv_report, json_report, markdown
+from pipeline.reports import csv_report, digest, json_report, markdown
 from pipeline.reports.files import Staging, staging, written_ns
 from pipeline.reports.names import document_name
 
-FORMATS = ("html", "markdown", "csv", "xlsx")
+_FILES = {"html": "index.html", "markdown": "SUMMARY.md", "csv": "risks.csv", "xlsx": "risks.xlsx"}
+FORMATS = tuple(_FILES)
 
 
 def owner(folder: Path) -> str | None:
@@ -36,8 +38,10 @@ def owner(folder: Path) -> str | None:
         return None
 
 
-def write(result: RunResult, folder: Path, formats: Collection[str]) -> Path:
+def write(result: RunResult, folder: Path, formats: Collection[str], csv_bom: bool = True) -> Path:
     """Write report.json and ``formats``, a subset of ``FORMATS``, to ``folder``; return the file to open.
+
+    ``csv_bom`` puts a byte order mark before risks.csv.
 
     A kill while rendering leaves the old report whole. Pages of documents that did not change since the
     last report.json are not written again, nor is a workbook of the same documents; pages that it lists
@@ -54,20 +58,26 @@ def write(result: RunResult, folder: Path, formats: Collection[str]) -> Path:
     with staging(folder, *([pages_folder] if with_pages else [])) as staged:
         if with_pages:
             _add_pages(staged, result, shown, last, pages_folder)
+            staged.add(folder / "SUMMARY.md", digest.render(result).encode())
         if "csv" in formats:
-            staged.add(folder / "risks.csv", csv_report.render(result).encode("utf-8-sig"))  # Excel needs the BOM
-        if "xlsx" in formats and not (shown == last.shown and "risks.xlsx" in last.vouched_for(folder)):
-            staged.add(folder / "risks.xlsx", _workbook(result))
+            staged.add(folder / "risks.csv", csv_report.render(result).encode("utf-8-sig" if csv_bom else "utf-8"))
+        if "xlsx" in formats and not (shown == last.shown and _has_workbook(last.vouched_for(folder), formats)):
+            staged.add(folder / "risks.xlsx", _workbook(result, "html" in formats))
         if "html" in formats:
             staged.add(folder / "index.html", _page(result, with_pages).encode())
         staged.add(folder / "report.json", json_report.render(result))
-        # Without its format no page and no workbook is kept: nothing would keep it in step with the report.
+        # Without its format no file is kept: nothing would keep it in step with the report.
         kept = shown.documents.keys() if with_pages else set()
         gone = [pages_folder / f"{name}.md" for name in last.shown.documents.keys() - kept]
-        if last.written_ns and "xlsx" not in formats:
-            gone.append(folder / "risks.xlsx")
+        if last.written_ns:
+            gone += [folder / name for format_, name in _FILES.items() if format_ not in formats]
         staged.publish(gone)
     return folder / ("index.html" if "html" in formats else "report.json")
+
+
+def _has_workbook(vouched_for: Collection[str], formats: Collection[str]) -> bool:
+    """Whether the workbook is there, with the same links: those to HTML pages come and go with the format."""
+    return "risks.xlsx" in vouched_for and ("index.html" in vouched_for) == ("html" in formats)
 
 
 def _add_pages(staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path) -> None:
@@ -87,10 +97,10 @@ def load() -> None:
     from pipeline.reports import html, xlsx  # noqa: F401
 
 
-def _workbook(result: RunResult) -> bytes:
+def _workbook(result: RunResult, with_html: bool) -> bytes:
     from pipeline.reports import xlsx
 
-    return xlsx.render(result)
+    return xlsx.render(result, with_html)
 
 
 def _page(result: RunResult, with_pages: bool) -> str:
@@ -101,11 +111,11 @@ def _page(result: RunResult, with_pages: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What a report shows but for when it was made and what that cost.
+    """What a report shows but for when it was made, what that cost and with what it was compared.
 
     ``reader`` is what a document's page shows of the run (see ``markdown.render_document``), ``ending``
-    is what a workbook shows besides (see ``presentation.notices``). ``documents`` go by the name of
-    their page, without whether the run sent anything for them.
+    is what a workbook shows besides: how the run ended, the way to the originals, what was removed. ``documents``
+    go by the name of their page, without whether the run sent anything for them.
     """
 
     reader: tuple[Any, ...]
@@ -117,7 +127,7 @@ def _shown(head: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> _
     run = head["run"]
     return _Shown(
         (head["title"], run["model"], run["version"], run["reads_with_rules"]),
-        (run["status"], run["stopped_because"]),
+        (run["status"], run["stopped_because"], run["originals"], (run["compared"] or {}).get("removed")),
         {document_name(d["path"]): {key: d[key] for key in d if key != "unchanged"} for d in documents},
     )
 

@@ -8,7 +8,7 @@ import re
 import unicodedata
 
 from pipeline.domain import DocumentResult, Risk, RunResult
-from pipeline.reports.presentation import one_line, register
+from pipeline.reports.presentation import one_line, register, remark
 from pipeline.text import printable
 
 COLUMNS = (
@@ -24,11 +24,18 @@ COLUMNS = (
     "explanation",
     "recommendation",
     "read_by",
+    "named_page",
+    "found",
+    "change",
+    "id",
+    "own_check",
+    "note",
 )
 
-# Where the list separator is a semicolon, a spreadsheet cuts a cell of ours at each semicolon, and what
-# follows one is the beginning of a cell.
-_AFTER_SEMICOLON = re.compile(r";(\s*)(?=[=+\-@＝＋－＠])")
+# A spreadsheet that is told, or guesses, another separator cuts a cell of ours there, and what follows is the beginning
+# of a cell: of a formula also after blanks and quotation marks. Tabs are no longer in the text, and a cell with commas
+# stands in quotation marks.
+_AFTER_SEPARATOR = re.compile(r"([;|])([\s\"']*)(?=[=+\-@＝＋－＠﹢﹣﹦﹫−])")
 
 
 def render(result: RunResult) -> str:
@@ -37,16 +44,16 @@ def render(result: RunResult) -> str:
     rows = csv.writer(out)
     rows.writerow(COLUMNS)
     read_by = _cell(result.run.model)
-    rows.writerows([*_row(document, risk), read_by] for document, risk in register(result))
+    rows.writerows(_row(document, risk, read_by) for document, risk in register(result))
     return out.getvalue()
 
 
-def _row(document: DocumentResult, risk: Risk) -> list[str]:
+def _row(document: DocumentResult, risk: Risk, read_by: str) -> list[str]:
     return [
         _guarded(document.path, printable(document.path)),
         document.sha256 or "",
         document.status,
-        "" if risk.page is None else str(risk.page),
+        _number(risk.page),
         risk.severity,
         _cell(risk.category),
         _cell(risk.title),
@@ -54,7 +61,18 @@ def _row(document: DocumentResult, risk: Risk) -> list[str]:
         risk.quote_check or "",
         _cell(risk.explanation),
         _cell(risk.recommendation),
+        read_by,
+        _number(risk.named_page),
+        _cell(risk.found),
+        risk.change or "",
+        _cell(risk.id),
+        "true" if risk.own_check else "false",
+        _cell(remark(document)),
     ]
+
+
+def _number(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def _cell(text: str) -> str:
@@ -63,8 +81,8 @@ def _cell(text: str) -> str:
 
 def _guarded(text: str, shown: str) -> str:
     """``shown`` with an apostrophe in front if a spreadsheet might take ``text`` or it for a formula."""
-    shown = _AFTER_SEMICOLON.sub(r";\1'", shown)
+    shown = _AFTER_SEPARATOR.sub(r"\1\2'", shown)
     first = next((c for c in text if unicodedata.category(c)[0] not in "CZ"), "")
     # NFKC folds the full-width and small forms, which some spreadsheets read as the ASCII sign.
-    starts_formula = first != "" and unicodedata.normalize("NFKC", first) in ("=", "+", "-", "@")
+    starts_formula = first != "" and unicodedata.normalize("NFKC", first) in ("=", "+", "-", "−", "@")
     return f"'{shown}" if starts_formula or text.startswith(("\t", "\r")) else shown

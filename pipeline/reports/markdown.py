@@ -5,20 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.domain import ChunkState, DocumentResult, KeyDate, Risk, RunResult
+from pipeline.domain import ChunkState, DocumentResult, KeyDate, QuoteCheck, Risk, RunResult
 from pipeline.reports.presentation import (
-    QUOTE_LABELS,
+    Side,
+    Words,
     counted,
     coverage,
+    difference,
+    document_change,
     one_line,
     paragraphs,
+    quote_label,
     remark,
     unchecked_quotes,
     worst_first,
 )
 from pipeline.text import printable
 
-_MARKUP = re.compile(r"[\\*_{}\[\]<>~&$#|`]")
+# Only what is markup where it stands: "$5", "AT&T" and "file_name" stay readable where the page is read as plain text.
+# Readers that know formulas take no dollar before a digit for the end of one.
+_MARKUP = re.compile(r"[\\*{}\[\]<>~#|`]|(?<![^\W_])_|_(?![^\W_])|\$(?!\d)|&(?=#?\w+;)")
 _LINE_START = re.compile(r"^(?:[-+=:]|\d+(?=[.)](?: |$)))")
 _WORDS = re.compile(r"[^\s`|]+|[\s`|]")
 # Readers turn these into links although no markup stands around them; no escape stops all readers.
@@ -43,6 +49,11 @@ def escaped(text: str) -> str:
     return _escaped_line(one_line(text))
 
 
+def escaped_name(path: str) -> str:
+    """``path`` on one line, escaped as ``escaped`` does it; the blanks within it stay as they are."""
+    return _escaped_line(printable(path).strip())  # four blanks at the start of a list item would make it code
+
+
 def _escaped_line(line: str) -> str:
     words = _WORDS.findall(line) if _AUTOLINK.search(line) else [line]  # word by word takes four times as long
     marked = "".join(f"`{word}`" if _AUTOLINK.search(word) else _MARKUP.sub(r"\\\g<0>", word) for word in words)
@@ -50,11 +61,12 @@ def _escaped_line(line: str) -> str:
 
 
 def _head(document: DocumentResult, result: RunResult) -> Iterator[str]:
-    yield f"# {_escaped_line(printable(document.path))}"
+    yield f"# {escaped_name(document.path)}"
     if result.reads_with_rules:
         yield "**Built-in rules, not a language model, read this document.**"
     reason = f" {escaped(document.reason)}" if document.reason else ""
-    yield f"**{document.status.capitalize()}**: {coverage(document)}.{reason}"
+    change = f" Since the last run: {document_change(document)}." if document_change(document) else ""
+    yield f"**{document.status.capitalize()}**: {coverage(document)}.{change}{reason}"
     if note := remark(document):
         yield f"*{escaped(note)}*"
 
@@ -90,18 +102,37 @@ def _risks(document: DocumentResult) -> Iterator[str]:
         yield f"*Not checked against the page: {counted(unchecked, 'quote')}.*"
     for risk in worst_first(document.risks):
         yield from _risk(risk)
+    if document.gone_risks:
+        yield "## Gone since the last run"
+        yield "\n".join(map(_gone, worst_first(document.gone_risks)))
+
+
+def _gone(risk: Risk) -> str:
+    page = "" if risk.page is None else f" (page {risk.page})"
+    return f"- {risk.severity.capitalize()}: {escaped(risk.title)}{page}"
 
 
 def _risk(risk: Risk) -> Iterator[str]:
     yield f"### {risk.severity.capitalize()}: {escaped(risk.title)}"
     page = "page unknown" if risk.page is None else f"page {risk.page}"
-    check = f"; quote: {QUOTE_LABELS[risk.quote_check]}" if risk.quote_check else ""
-    yield f"Category: {escaped(risk.category)}; {page}{check}"
+    check = f"; quote: {quote_label(risk)}" if risk.quote_check else ""
+    change = f"; {risk.change} since the last run" if risk.change else ""
+    own = "; seen by docpipe's own check" if risk.own_check else ""
+    yield f"Category: {escaped(risk.category)}; {page}{check}{change}{own}"
     if risk.quote.strip():
         yield "\n>\n".join(f"> {escaped(line)}" for line in paragraphs(risk.quote))
+    if risk.quote_check is QuoteCheck.ALTERED and risk.found.strip():
+        yield "The page has ~~words of the quote alone~~ and **words of the page alone**:"
+        yield "> " + " ".join(map(_marked, difference(risk.quote, risk.found)))
     yield from map(escaped, paragraphs(risk.explanation))
     if risk.recommendation.strip():
         yield f"**Recommendation**: {escaped(risk.recommendation)}"
+
+
+def _marked(words: Words) -> str:
+    # Blanks around the marks: only there do all readers take them for marks whatever the words begin and end with.
+    mark = {Side.BOTH: "", Side.QUOTE: "~~", Side.DOCUMENT: "**"}[words.side]
+    return f"{mark}{escaped(words.text)}{mark}"
 
 
 def _failures(document: DocumentResult) -> Iterator[str]:

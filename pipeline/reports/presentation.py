@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -94,6 +95,15 @@ def needing_attention(result: RunResult) -> list[DocumentResult]:
     ]
 
 
+def again(result: RunResult) -> str:
+    """The command that takes up what was not read; a run's work is what was not sent yet, retry's what failed.
+
+    It names the endpoint, which may not be the job file's own.
+    """
+    unsent = any(chunk.status is ChunkState.OPEN for document in result.documents for chunk in document.chunks)
+    return shlex.join(("docpipe", "run" if unsent else "retry", result.job, "--endpoint", result.run.endpoint))
+
+
 def worst_first(risks: Iterable[Risk]) -> list[Risk]:
     """By severity, then by page; risks without a page stand last in their severity."""
     return sorted(risks, key=lambda r: (r.severity.rank, r.page is None, r.page or 0))
@@ -168,6 +178,20 @@ def tally(document: DocumentResult) -> list[tuple[Severity, int]]:
     return [(severity, counts[severity]) for severity in Severity if counts[severity]]
 
 
+def quote_label(risk: Risk) -> str:
+    """Whether the quote stands where the model says, in words."""
+    if risk.quote_check is None:
+        return "not checked" if risk.quote.strip() else "no quote"
+    if risk.quote_check is QuoteCheck.PAGE_CORRECTED and risk.named_page:
+        return f"word for word; the model named page {risk.named_page}"
+    return QUOTE_LABELS[risk.quote_check]
+
+
+def document_change(document: DocumentResult) -> str:
+    """``new``, ``changed``, ``recovered`` where it is read in full now and was not before, or none of these."""
+    return ", ".join(filter(None, (document.change, "recovered" if document.recovered else "")))
+
+
 def unchecked_quotes(risks: Iterable[Risk]) -> int:
     """How many quotes were not looked for on their page."""
     return sum(1 for r in risks if r.quote and r.quote_check is None)
@@ -192,6 +216,11 @@ def remark(document: DocumentResult) -> str:
 def ranges(pages: Iterable[PageRange]) -> str:
     """``3-4, 7``."""
     return ", ".join(map(str, pages))
+
+
+def pages_label(pages: Sequence[PageRange]) -> str:
+    """``page 7``, ``pages 3-4, 7``."""
+    return pages[0].label if len(pages) == 1 else f"pages {ranges(pages)}"
 
 
 def counted(number: int, noun: str) -> str:

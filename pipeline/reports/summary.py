@@ -9,7 +9,16 @@ from itertools import accumulate
 
 from pipeline.domain import DocumentResult, RunResult, RunStatus, Severity
 from pipeline.reports.json_report import totals
-from pipeline.reports.presentation import counted, money, needing_attention, news, notices, one_line, ranges, spent
+from pipeline.reports.presentation import (
+    counted,
+    money,
+    needing_attention,
+    news,
+    notices,
+    one_line,
+    pages_label,
+    spent,
+)
 from pipeline.text import printable
 
 COLUMNS = 100
@@ -74,7 +83,7 @@ def _quotes(verified_share: float | None) -> str:
 
 
 def _named(document: DocumentResult) -> str:
-    missing = f"no answer for pages {ranges(document.missing_pages)}" if document.missing_pages else ""
+    missing = f"no answer for {pages_label(document.missing_pages)}" if document.missing_pages else ""
     problem = one_line(document.reason or "") or missing  # reasons name their pages
     return _fit(f"  {document.status:<7}  {_fit(printable(document.path), _PATH_COLUMNS)}: {problem}")
 

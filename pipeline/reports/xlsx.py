@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import xlsxwriter
 
-from pipeline.domain import DocumentResult, Risk, RunResult, Severity
-from pipeline.reports.presentation import QUOTE_LABELS, notices, paragraphs, ranges, register
+from pipeline.domain import DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
+from pipeline.reports import links
+from pipeline.reports.presentation import (
+    counted,
+    document_change,
+    notices,
+    paragraphs,
+    quote_label,
+    ranges,
+    register,
+    remark,
+    worst_first,
+)
 from pipeline.text import printable
 
-MAX_CELL_UNITS = 32_767  # Excel counts UTF-16 units and calls a longer cell damage
+# What Excel takes ("Excel specifications and limits"); it calls a workbook beyond them damaged.
+MAX_CELL_UNITS = 32_767  # UTF-16 units
+MAX_ROWS = 1_048_576
+MAX_LINKS = 65_530  # on one sheet
+_MAX_URL = 2_070  # of 2,079, with what xlsxwriter puts before it
 
 _OPTIONS = {
     "in_memory": True,
@@ -25,30 +41,41 @@ _OPTIONS = {
 _CREATED = datetime(2000, 1, 1)  # fixed, so that equal results give equal bytes
 _HEADER_ROW = 1  # above it stands what the sheet is, and what a reader must know first
 _NOT_IN_XML = re.compile("[\ufffe\uffff]")
+_A4 = 9
 
+# Label and width in characters. Those before the mark are printed, on one page side by side.
+_NOT_PRINTED = "|"
 _RISK_COLUMNS = {
-    "Severity": 10,
-    "Title": 32,
-    "Category": 18,
-    "Document": 34,
-    "Page": 7,
-    "Quote": 50,
-    "Quote check": 18,
-    "Explanation": 50,
-    "Recommendation": 44,
+    "Severity": 9,
+    "Change": 9,
+    "Title": 28,
+    "Document": 26,
+    "Page": 6,
+    "Quote": 46,
+    "Quote check": 17,
+    "In the document": 34,
+    "Explanation": 40,
+    "Recommendation": 34,
+    _NOT_PRINTED: 0,
+    "Category": 17,
+    "Seen by": 18,
     "Document status": 10,
 }
 _DOCUMENT_COLUMNS = {
-    "Document": 40,
-    "Status": 10,
-    "Reason": 40,
-    "Pages": 8,
-    "Pages read": 8,
+    "Document": 36,
+    "Status": 9,
+    "Change": 12,
+    "Pages": 7,
+    "Pages read": 7,
     "Missing pages": 14,
     "Critical": 8,
     "High": 8,
     "Medium": 8,
     "Low": 8,
+    "Reason": 40,
+    "Note": 34,
+    "Original": 9,
+    _NOT_PRINTED: 0,
     "Type": 24,
     "Parties": 32,
     "Key dates": 40,
@@ -56,102 +83,164 @@ _DOCUMENT_COLUMNS = {
     "SHA-256": 20,
     "Bytes": 12,
 }
-_FILLS = {
-    Severity.CRITICAL: ("#9B1C1C", "#FFFFFF"),
-    Severity.HIGH: ("#F8CBAD", "#5C1F00"),
-    Severity.MEDIUM: ("#FFF2CC", "#4D3800"),
-    Severity.LOW: ("#E2E8F0", "#1E293B"),
+_GONE_COLUMNS = {"Document": 36, "What": 18, "Severity": 9, "Title": 32, "Category": 18, "Page": 7, "Quote": 60}
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "": {},
+    "link": {"font_color": "#0B57D0", "underline": 1},
+    "doubt": {"font_color": "#9B1C1C", "bold": True},
+    "new": {"font_color": "#14532D", "bold": True},
+    Severity.CRITICAL: {"bg_color": "#9B1C1C", "font_color": "#FFFFFF", "bold": True},
+    Severity.HIGH: {"bg_color": "#F8CBAD", "font_color": "#5C1F00", "bold": True},
+    Severity.MEDIUM: {"bg_color": "#FFF2CC", "font_color": "#4D3800", "bold": True},
+    Severity.LOW: {"bg_color": "#E2E8F0", "font_color": "#1E293B", "bold": True},
 }
 
-Cell = str | int | None
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """``style`` is a key of ``_STYLES``; ``url`` a relative address of our own making, "" for none."""
+
+    value: str | int | None
+    style: str = ""
+    url: str = ""
 
 
-def render(result: RunResult) -> bytes:
-    """The workbook. Every text is a plain string to the spreadsheet, never a formula, number or link."""
+def render(result: RunResult, with_html: bool = False) -> bytes:
+    """The workbook. Every text is a plain string to the spreadsheet, never a formula, number or link.
+
+    Links lead to the originals, and to the documents' HTML pages ``with_html``. The first 65,530 of a
+    sheet are kept, and the rows that fit a sheet; the worst risks come first.
+    """
     out = io.BytesIO()
     with xlsxwriter.Workbook(out, _OPTIONS) as book:
         book.set_properties({"title": _text(result.title), "created": _CREATED})
+        styles = {name: book.add_format({**look, "text_wrap": True, "valign": "top"}) for name, look in _STYLES.items()}
         title = " ".join([f"{result.title}; read by {result.run.model}.", *(notice.text for notice in notices(result))])
-        risks = (_risk_row(d, r) for d, r in register(result))
-        badges = {severity.value: book.add_format(_badge(severity)) for severity in Severity}
-        _sheet(book.add_worksheet("Risks"), book, title, _RISK_COLUMNS, risks, badges)
-        documents = map(_document_row, result.documents)
-        _sheet(book.add_worksheet("Documents"), book, title, _DOCUMENT_COLUMNS, documents, {})
+        risks = [_risk_row(result, d, r, with_html) for d, r in register(result)]
+        documents = [_document_row(result, d, with_html) for d in result.documents]
+        gone = list(_gone_rows(result))
+        _sheet(book, "Risks", title, _RISK_COLUMNS, risks, styles)
+        _sheet(book, "Documents", title, _DOCUMENT_COLUMNS, documents, styles)
+        if gone:
+            _sheet(book, "Gone", title, _GONE_COLUMNS, gone, styles)
     return out.getvalue()
 
 
-def _badge(severity: Severity) -> dict[str, Any]:
-    fill, ink = _FILLS[severity]
-    return {"bg_color": fill, "font_color": ink, "bold": True, "valign": "top"}
-
-
 def _sheet(
-    sheet: Any,
     book: Any,
+    name: str,
     title: str,
-    columns: Mapping[str, int],
-    rows: Iterable[Sequence[Cell]],
-    first_styles: Mapping[Any, Any],
+    widths: Mapping[str, int],
+    rows: Sequence[Sequence[_Cell]],
+    styles: Mapping[str, Any],
 ) -> None:
-    """Fill ``sheet``; a row's first cell takes its style from ``first_styles`` if its value has one there."""
-    body = book.add_format({"text_wrap": True, "valign": "top"})
+    sheet = book.add_worksheet(name)
+    columns = [label for label in widths if label != _NOT_PRINTED]
     header = book.add_format({"bold": True, "bg_color": "#1F2A44", "font_color": "#FFFFFF", "valign": "top"})
-    for number, (label, width) in enumerate(columns.items()):
-        sheet.set_column(number, number, width)
+    for number, label in enumerate(columns):
+        sheet.set_column(number, number, widths[label])
         sheet.write_string(_HEADER_ROW, number, label, header)
+    fitting = rows[: MAX_ROWS - _HEADER_ROW - 1]
+    if len(fitting) < len(rows):
+        title += f" Only {len(fitting):,} of {counted(len(rows), 'row')} fit a sheet: report.json has all."
     sheet.write_string(0, 0, _text(title), book.add_format({"bold": True}))
-    last = _HEADER_ROW
-    for last, row in enumerate(rows, _HEADER_ROW + 1):
-        for number, value in enumerate(row):
-            _write(sheet, last, number, value, first_styles.get(value, body) if number == 0 else body)
+    links_left = MAX_LINKS
+    for row, cells in enumerate(fitting, _HEADER_ROW + 1):
+        for column, cell in enumerate(cells):
+            linked = 0 < len(cell.url) <= _MAX_URL and links_left > 0
+            links_left -= linked
+            _write(sheet, row, column, cell, styles["link" if linked else cell.style], linked)
+    last = _HEADER_ROW + len(fitting)
     sheet.autofilter(_HEADER_ROW, 0, last, len(columns) - 1)
     sheet.freeze_panes(_HEADER_ROW + 1, 0)
-    sheet.set_landscape()
-    sheet.fit_to_pages(1, 0)
-    sheet.repeat_rows(_HEADER_ROW)
+    printed = list(widths).index(_NOT_PRINTED) if _NOT_PRINTED in widths else len(columns)
+    _set_up_print(sheet, last, printed)
 
 
-def _write(sheet: Any, row: int, column: int, value: Cell, style: Any) -> None:
-    if isinstance(value, str):
-        sheet.write_string(row, column, _text(value), style)
-    elif value is None:
+def _write(sheet: Any, row: int, column: int, cell: _Cell, style: Any, linked: bool) -> None:
+    if linked:  # the cell's own text or number is written over the address
+        sheet.write_url(row, column, f"external:{cell.url}", style)
+    if isinstance(cell.value, str):
+        sheet.write_string(row, column, _text(cell.value), style)
+    elif cell.value is None:
         sheet.write_blank(row, column, None, style)
     else:
-        sheet.write_number(row, column, value, style)
+        sheet.write_number(row, column, cell.value, style)
 
 
-def _risk_row(document: DocumentResult, risk: Risk) -> list[Cell]:
+def _set_up_print(sheet: Any, last_row: int, columns: int) -> None:
+    sheet.set_landscape()
+    sheet.set_paper(_A4)
+    sheet.set_margins(left=0.3, right=0.3, top=0.4, bottom=0.5)
+    sheet.fit_to_pages(1, 0)
+    sheet.repeat_rows(_HEADER_ROW)
+    sheet.print_area(0, 0, last_row, columns - 1)
+    sheet.set_footer("&L&A&RPage &P of &N")
+
+
+def _risk_row(result: RunResult, document: DocumentResult, risk: Risk, with_html: bool) -> list[_Cell]:
+    doubtful = risk.quote_check in (QuoteCheck.ALTERED, QuoteCheck.NOT_FOUND)
     return [
-        risk.severity.value,
-        risk.title,
-        risk.category,
-        printable(document.path),
-        risk.page,
-        risk.quote,
-        QUOTE_LABELS[risk.quote_check] if risk.quote_check else "not checked",
-        risk.explanation,
-        risk.recommendation,
-        document.status.value,
+        _Cell(risk.severity.value, risk.severity),
+        _Cell(risk.change or "", "new"),
+        _Cell(risk.title),
+        _document_cell(result, document, with_html),
+        _Cell(risk.page, url=links.original(result, document, risk.page) if risk.page else ""),
+        _Cell(risk.quote),
+        _Cell(quote_label(risk), "doubt" if doubtful else ""),
+        _Cell(risk.found),
+        _Cell(risk.explanation),
+        _Cell(risk.recommendation),
+        _Cell(risk.category),
+        _Cell("docpipe's own check" if risk.own_check else result.run.model),
+        _Cell(document.status.value),
     ]
 
 
-def _document_row(document: DocumentResult) -> list[Cell]:
+def _document_row(result: RunResult, document: DocumentResult, with_html: bool) -> list[_Cell]:
     severities = [r.severity for r in document.risks]
+    original = links.original(result, document)
     return [
-        printable(document.path),
-        document.status.value,
-        document.reason,
-        document.pages,
-        document.pages_covered,
-        ranges(document.missing_pages),
-        *(severities.count(severity) for severity in Severity),
-        document.document_type,
-        "\n".join(document.parties),
-        "\n".join(f"{k.date}: {k.meaning}" + (f" (page {k.page})" if k.page else "") for k in document.key_dates),
-        "\n".join(filter(None, (document.summary, document.summary_note))),
-        document.sha256,
-        document.size_bytes,
+        _document_cell(result, document, with_html),
+        _Cell(document.status.value, "" if document.status is DocumentStatus.DONE else "doubt"),
+        _Cell(document_change(document), "new"),
+        _Cell(document.pages),
+        _Cell(document.pages_covered),
+        _Cell(ranges(document.missing_pages)),
+        *(_Cell(severities.count(severity)) for severity in Severity),
+        _Cell(document.reason),
+        _Cell(remark(document)),
+        _Cell("open" if original else "", url=original),
+        _Cell(document.document_type),
+        _Cell("\n".join(document.parties)),
+        _Cell(
+            "\n".join(f"{k.date}: {k.meaning}" + (f" (page {k.page})" if k.page else "") for k in document.key_dates)
+        ),
+        _Cell("\n".join(filter(None, (document.summary, document.summary_note)))),
+        _Cell(document.sha256),
+        _Cell(document.size_bytes),
     ]
+
+
+def _document_cell(result: RunResult, document: DocumentResult, with_html: bool) -> _Cell:
+    url = links.html_page(document) if with_html else links.original(result, document)
+    return _Cell(printable(document.path), url=url)
+
+
+def _gone_rows(result: RunResult) -> Iterator[list[_Cell]]:
+    for path in result.compared.removed if result.compared else ():
+        yield [_Cell(printable(path)), _Cell("document removed"), *[_Cell("")] * 5]
+    for document in result.documents:
+        for risk in worst_first(document.gone_risks):
+            yield [
+                _Cell(printable(document.path)),
+                _Cell("risk gone"),
+                _Cell(risk.severity.value, risk.severity),
+                _Cell(risk.title),
+                _Cell(risk.category),
+                _Cell(risk.page),
+                _Cell(risk.quote),
+            ]
 
 
 def _text(text: str) -> str:
