@@ -230,12 +230,9 @@ def _command(command: str, name: str, endpoint: str | None = None) -> str:
 
 
 def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, to_stderr: bool = False) -> None:
-    from pipeline.domain import ChunkState
-    from pipeline.reports import summary
+    from pipeline.reports import presentation, summary
 
-    # What was not sent yet is a run's work; retry takes up what failed.
-    unsent = any(d.is_unopened or any(c.status is ChunkState.OPEN for c in d.chunks) for d in result.documents)
-    again = _command("run" if unsent else "retry", name, endpoint)
+    again = _command(presentation.taken_up_by(result), name, endpoint)
     stream = sys.stderr if to_stderr else sys.stdout
     report = job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")
     click.echo(summary.render(result, _short_path(report), again, color=stream.isatty()), err=to_stderr)

@@ -95,13 +95,15 @@ def needing_attention(result: RunResult) -> list[DocumentResult]:
     ]
 
 
-def again(result: RunResult) -> str:
-    """The command that takes up what was not read; a run's work is what was not sent yet, retry's what failed.
+def taken_up_by(result: RunResult) -> str:
+    """``run`` or ``retry``: what was not sent yet is a run's work; retry takes up what failed."""
+    unsent = any(d.is_unopened or any(c.status is ChunkState.OPEN for c in d.chunks) for d in result.documents)
+    return "run" if unsent else "retry"
 
-    It names the endpoint, which may not be the job file's own.
-    """
-    unsent = any(chunk.status is ChunkState.OPEN for document in result.documents for chunk in document.chunks)
-    return shlex.join(("docpipe", "run" if unsent else "retry", result.job, "--endpoint", result.run.endpoint))
+
+def again(result: RunResult) -> str:
+    """The command that takes up what was not read, with the endpoint, which may not be the job file's own."""
+    return shlex.join(("docpipe", taken_up_by(result), result.job, "--endpoint", result.run.endpoint))
 
 
 def worst_first(risks: Iterable[Risk]) -> list[Risk]:
