@@ -372,7 +372,7 @@ def test_the_files_of_a_format_go_with_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("csv_bom", "first"), [(True, b"\xef\xbb\xbfdocument,"), (False, b"document,")])
 def test_the_byte_order_mark_of_the_csv_can_be_left_out(csv_bom: bool, first: bytes, tmp_path: Path) -> None:
     """Excel needs it to see UTF-8; some programs take it for a part of the first column's name."""
-    reports.write(a_result(), tmp_path, {"csv"}, csv_bom)
+    reports.write(a_result(), tmp_path, {"csv"}, csv_bom=csv_bom)
 
     assert (tmp_path / "risks.csv").read_bytes().startswith(first)
 

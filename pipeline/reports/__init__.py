@@ -38,7 +38,7 @@ def owner(folder: Path) -> str | None:
         return None
 
 
-def write(result: RunResult, folder: Path, formats: Collection[str], csv_bom: bool = True) -> Path:
+def write(result: RunResult, folder: Path, formats: Collection[str], *, csv_bom: bool = True) -> Path:
     """Write report.json and ``formats``, a subset of ``FORMATS``, to ``folder``; return the file to open.
 
     ``csv_bom`` puts a byte order mark before risks.csv.
