@@ -83,7 +83,7 @@ def run_job(
             stop = asyncio.run(_read(job, key, options, sandbox, observer, ledger, files, run.id, passwords))
             sandbox.stop()
             result, to_remember = _result(job, ledger, files, run, stop)
-            reports.write(result, job.report.folder, job.report.formats)
+            reports.write(result, job.report.folder, job.report.formats, csv_bom=job.report.csv_bom)
             unfinished = [d.path for d in result.documents if _is_unfinished(d)]
             ledger.finish_run(result.run, unfinished, to_remember)
     return result
@@ -115,7 +115,7 @@ def report_job(
             asyncio.run(_prove_again(job, sandbox, observer, ledger))
             result = _last_result(job, ledger)
             if result is not None:
-                reports.write(result, job.report.folder, job.report.formats)
+                reports.write(result, job.report.folder, job.report.formats, csv_bom=job.report.csv_bom)
             return result
 
 
