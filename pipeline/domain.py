@@ -342,6 +342,15 @@ class Box:
     bottom: float
 
 
+@dataclass(frozen=True, slots=True)
+class PagePicture:
+    """A page as it is shown, small, for people to look at: a WebP file."""
+
+    data: bytes
+    width_px: int
+    height_px: int
+
+
 class Change(StrEnum):
     """How something differs from the last run that came to its end."""
 

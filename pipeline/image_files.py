@@ -6,12 +6,12 @@ Everything here runs in a worker process (see ``sandbox``): an image is hostile 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline import images
-from pipeline.domain import Layout, MediaType, PageRange, Picture
+from pipeline.domain import Layout, MediaType, PagePicture, PageRange, Picture
 from pipeline.pdf import Depicted, ImageError, Inspection, Source, SourceChangedError
 
 HEAD_BYTES = 12
@@ -28,6 +28,8 @@ _MOST_PX_OF_MANY = 2000
 
 # Longest side in pixels and quality of what cannot go out as it is. The API makes at most 2576 of the first.
 _STEPS = ((4000, 90), (4000, 75), (2600, 75), (1600, 60))
+
+_PREVIEW_QUALITY = 90  # of what is made small and then coded once more
 
 _MOST_FILE_BYTES = 500_000_000  # it is in memory as a whole, beside its pixels
 
@@ -118,6 +120,24 @@ def depict(source: Source, pages: PageRange, target: Path, room_bytes: int, halv
         target.unlink(missing_ok=True)
         return None
     return Depicted(PageRange(pages.first, pages.first + len(pictures) - 1), tuple(pictures))
+
+
+def previews(source: Source, pages: Iterable[int], longest_px: int) -> dict[int, PagePicture]:
+    """Small pictures of some pages, upright; a page that cannot be decoded is left out.
+
+    Raises:
+        ImageError: the file cannot be used.
+        SourceChangedError: the file is not the one that the scanner saw.
+        OSError: the file cannot be read.
+    """
+    data = _read(source)
+    with _foreseen():
+        places = _places(data, _kind(data))
+    found: dict[int, PagePicture] = {}
+    for page in pages:
+        with suppress(images.PictureError, IndexError):
+            found[page] = images.preview(images.coded(data, places[page - 1], longest_px, _PREVIEW_QUALITY).data)
+    return found
 
 
 def _coded(

@@ -477,7 +477,7 @@ class Drawing:
     height_px: int
 
 
-def draw_first_page(path: Path, dpi: int, longest_px: int) -> Drawing:
+def draw_first_page(file: Path | BinaryIO, dpi: int, longest_px: int) -> Drawing:
     """The first page of an unencrypted PDF with its annotations and form fields, on white.
 
     Drawn with ``dpi`` pixels to the inch, or with fewer where its longer side would have more than
@@ -487,7 +487,7 @@ def draw_first_page(path: Path, dpi: int, longest_px: int) -> Drawing:
         PdfError: it cannot be opened or drawn.
     """
     try:
-        with pypdfium2.PdfDocument(path) as document:
+        with pypdfium2.PdfDocument(file) as document:
             document.init_forms()
             page = document[0]
             scale = min(dpi / 72, longest_px / max(page.get_size()))
