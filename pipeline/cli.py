@@ -109,7 +109,8 @@ def report(job: str, endpoint: str | None) -> int:
     from pipeline.sandbox import Sandbox
 
     loaded = _loaded(job, endpoint)
-    passwords = pdf.passwords_of(loaded.source.passwords_env, os.environ)
+    name = loaded.source.passwords_env  # without them the pages of locked files have no pictures, and say so
+    passwords = pdf.passwords_of(name if name in os.environ else None, os.environ)
     with progress.shown() as observer, Sandbox() as sandbox:
         result = run.report_job(loaded, sandbox, observer, passwords)
     if result is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pipeline import __version__, changes, messages, opening, pdf, reports, sending, signals
+from pipeline import __version__, changes, messages, opening, page_pictures, pdf, reports, sending, signals
 from pipeline.dispatch import Observer
 from pipeline.domain import (
     RULES_MODEL,
@@ -31,7 +31,7 @@ from pipeline.errors import ExitCode, SettingsError
 from pipeline.job import Job
 from pipeline.ledger import Ledger, Lock
 from pipeline.opening import Sources
-from pipeline.pdf import Passwords
+from pipeline.pdf import Passwords, Source
 from pipeline.prices import PriceList
 from pipeline.proving import Proving
 from pipeline.sandbox import Limits, Sandbox
@@ -66,7 +66,7 @@ def run_job(
     """Read what is new in the job's folder and write the reports; the result says how it ended.
 
     ``key`` is None for an endpoint that takes none; ``passwords`` are tried on locked files. ``sandbox`` is stopped
-    when all was sent. May be killed at any moment and called again.
+    when the reports are written. May be killed at any moment and called again.
 
     Raises:
         PipelineError: nothing could be done; see ``errors``.
@@ -81,9 +81,9 @@ def run_job(
         ledger.begin_run(job.name, run)
         with _ending(run, ledger):
             stop = asyncio.run(_read(job, key, options, sandbox, observer, ledger, files, run.id, passwords))
-            sandbox.stop()
             result, to_remember = _result(job, ledger, files, run, stop)
-            reports.write(result, job.report.folder, job.report.formats, csv_bom=job.report.csv_bom)
+            _write(result, job, files, sandbox)
+            sandbox.stop()
             unfinished = [d.path for d in result.documents if _is_unfinished(d)]
             ledger.finish_run(result.run, unfinished, to_remember)
     return result
@@ -94,7 +94,8 @@ def report_job(
 ) -> RunResult | None:
     """Write the reports of the last run again from the ledger; None when the job never ran.
 
-    Quotes that nobody looked for, say because the run was interrupted, are looked for.
+    Quotes that nobody looked for, say because the run was interrupted, are looked for. ``passwords`` are tried on
+    locked files, of which pages are drawn.
 
     Raises:
         PipelineError: see ``errors``; a run that is under way writes its own report.
@@ -112,18 +113,27 @@ def report_job(
                 f"{run.model}): name its endpoint with --endpoint, or run the job as it is now first"
             )
         with Ledger.writing(job.ledger.path) as ledger:
-            asyncio.run(_prove_again(job, sandbox, observer, ledger))
+            files = tuple(ledger.files(job.source.folder).values())
+            asyncio.run(_prove_again(job, sandbox, observer, ledger, files))
             result = _last_result(job, ledger)
             if result is not None:
-                reports.write(result, job.report.folder, job.report.formats, csv_bom=job.report.csv_bom)
+                _write(result, job, files, sandbox)
             return result
 
 
-async def _prove_again(job: Job, sandbox: Sandbox, observer: Observer, ledger: Ledger) -> None:
-    files = tuple(ledger.files(job.source.folder).values())
+async def _prove_again(
+    job: Job, sandbox: Sandbox, observer: Observer, ledger: Ledger, files: Sequence[SourceFile]
+) -> None:
     places = opening.sources(job.source.folder, files)
     async with Proving(ledger, sandbox, partial(opening.place, places)) as proving:
         await _prove(proving, Standing(job, ledger, files, ledger.contents(pdf.READER)), observer)
+
+
+def _write(result: RunResult, job: Job, files: Iterable[SourceFile], sandbox: Sandbox) -> None:
+    folder = job.source.folder
+    sources = {file.path: Source(str(folder / file.path), file.size_bytes, file.mtime_ns) for file in files}
+    originals = reports.Originals(folder, page_pictures.drawer(sandbox, sources))
+    reports.write(result, job.report.folder, job.report.formats, originals, csv_bom=job.report.csv_bom)
 
 
 @dataclass(frozen=True, slots=True)

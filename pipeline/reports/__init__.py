@@ -4,6 +4,7 @@
 
     report.json                always; written last, so it vouches for the rest
     index.html                 html
+    documents/NAME.html        html
     documents/NAME.md          markdown
     SUMMARY.md                 markdown
     risks.csv                  csv
@@ -14,15 +15,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.domain import RunResult
+from pipeline.domain import DocumentResult, PagePicture, RunResult
 from pipeline.reports import csv_report, digest, json_report, markdown
 from pipeline.reports.files import Staging, staging, written_ns
 from pipeline.reports.names import document_name
+from pipeline.reports.pages import Draw, Originals, folder_url, original_url, pictures
+
+__all__ = ["FORMATS", "Draw", "Originals", "load", "owner", "write"]
 
 _FILES = {"html": "index.html", "markdown": "SUMMARY.md", "csv": "risks.csv", "xlsx": "risks.xlsx"}
 FORMATS = tuple(_FILES)
@@ -38,37 +42,50 @@ def owner(folder: Path) -> str | None:
         return None
 
 
-def write(result: RunResult, folder: Path, formats: Collection[str], *, csv_bom: bool = True) -> Path:
+def write(
+    result: RunResult,
+    folder: Path,
+    formats: Collection[str],
+    originals: Originals | None = None,
+    *,
+    csv_bom: bool = True,
+) -> Path:
     """Write report.json and ``formats``, a subset of ``FORMATS``, to ``folder``; return the file to open.
 
     ``csv_bom`` puts a byte order mark before risks.csv.
 
     A kill while rendering leaves the old report whole. Pages of documents that did not change since the
-    last report.json are not written again, nor is a workbook of the same documents; pages that it lists
-    and this report has not are removed. Two writers of one folder at the same time are for the caller to
-    prevent.
+    last report.json are neither drawn nor written again, nor is a workbook of the same documents; pages that it
+    lists and this report has not are removed. Without ``originals`` no page has a picture or a link to the
+    document. Two writers of one folder at the same time are for the caller to prevent.
 
     Raises:
         SettingsError: a file cannot be written; the message names it.
     """
-    with_pages = "markdown" in formats
     pages_folder = folder / "documents"
     last = _last_report(folder)
+    if originals is not None:
+        result = replace(result, originals=folder_url(originals.folder, folder))
     shown = _shown(json_report.head(result), map(json_report.document, result.documents))
-    with staging(folder, *([pages_folder] if with_pages else [])) as staged:
-        if with_pages:
-            _add_pages(staged, result, shown, last, pages_folder)
+    kinds = [suffix for name, suffix in _PAGES.items() if name in formats]
+    with staging(folder, *([pages_folder] if kinds else [])) as staged:
+        made = None
+        if "markdown" in formats:
+            _add_markdown(staged, result, shown, last, pages_folder)
             staged.add(folder / "SUMMARY.md", digest.render(result).encode())
+        if "html" in formats:
+            made = _add_pages(staged, result, shown, last, pages_folder, originals)
         if "csv" in formats:
             staged.add(folder / "risks.csv", csv_report.render(result).encode("utf-8-sig" if csv_bom else "utf-8"))
         if "xlsx" in formats and not (shown == last.shown and _has_workbook(last.vouched_for(folder), formats)):
             staged.add(folder / "risks.xlsx", _workbook(result, "html" in formats))
         if "html" in formats:
-            staged.add(folder / "index.html", _page(result, with_pages).encode())
-        staged.add(folder / "report.json", json_report.render(result))
+            staged.add(folder / "index.html", _index(result, formats))
+        staged.add(folder / "report.json", json_report.render(result, made))
         # Without its format no file is kept: nothing would keep it in step with the report.
-        kept = shown.documents.keys() if with_pages else set()
-        gone = [pages_folder / f"{name}.md" for name in last.shown.documents.keys() - kept]
+        kept = {f"{name}{suffix}" for name in shown.documents for suffix in kinds}
+        listed = {f"{name}{suffix}" for name in last.shown.documents for suffix in _PAGES.values()}
+        gone = [pages_folder / page for page in listed - kept]
         if last.written_ns:
             gone += [folder / name for format_, name in _FILES.items() if format_ not in formats]
         staged.publish(gone)
@@ -80,13 +97,46 @@ def _has_workbook(vouched_for: Collection[str], formats: Collection[str]) -> boo
     return "risks.xlsx" in vouched_for and ("index.html" in vouched_for) == ("html" in formats)
 
 
-def _add_pages(staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path) -> None:
+_PAGES = {"markdown": ".md", "html": ".html"}
+
+
+def _changed(
+    result: RunResult, shown: _Shown, last: _LastReport, folder: Path, suffix: str
+) -> Iterator[tuple[DocumentResult, str]]:
+    """The documents whose page is not there as it should be, with its file's name."""
     same_reader = shown.reader == last.shown.reader
     vouched_for = last.vouched_for(folder)
     for document, (name, content) in zip(result.documents, shown.documents.items(), strict=True):
-        page = f"{name}.md"
+        page = f"{name}{suffix}"
         if not (same_reader and page in vouched_for and content == last.shown.documents.get(name)):
-            staged.add(folder / page, markdown.render_document(document, result).encode())
+            yield document, page
+
+
+def _add_markdown(staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path) -> None:
+    for document, page in _changed(result, shown, last, folder, ".md"):
+        staged.add(folder / page, markdown.render_document(document, result).encode())
+
+
+def _add_pages(
+    staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path, originals: Originals | None
+) -> json_report.Pages:
+    """The pages that changed, one document's pictures in memory at a time."""
+    source = folder_url(originals.folder, folder) if originals else None
+    if last.made and last.made.source == source:
+        due = {document.path for document, _ in _changed(result, shown, last, folder, ".html")} | set(last.made.undrawn)
+    else:  # there are none, or they lead to where the documents were before
+        due = {document.path for document in result.documents}
+    undrawn = []
+    for document in (d for d in result.documents if d.path in due):
+        if originals is None:
+            page = _page(document, result, None, None, ())
+        else:
+            drawn, left_out = pictures(document, originals.draw)
+            if not {r.page for r in document.risks if r.page} <= {*drawn, *left_out}:
+                undrawn.append(document.path)
+            page = _page(document, result, original_url(document.path, originals.folder, folder), drawn, left_out)
+        staged.add(folder / f"{document_name(document.path)}.html", page)
+    return json_report.Pages(source, tuple(undrawn))
 
 
 # The libraries of these two load slowly: they are loaded by the first that renders, or ahead of it by ``load``.
@@ -103,10 +153,22 @@ def _workbook(result: RunResult, with_html: bool) -> bytes:
     return xlsx.render(result, with_html)
 
 
-def _page(result: RunResult, with_pages: bool) -> str:
+def _index(result: RunResult, formats: Collection[str]) -> bytes:
     from pipeline.reports import html
 
-    return html.render(result, with_pages)
+    return html.render(result, formats).encode()
+
+
+def _page(
+    document: DocumentResult,
+    result: RunResult,
+    original: str | None,
+    drawn: Mapping[int, PagePicture] | None,
+    left_out: Collection[int],
+) -> bytes:
+    from pipeline.reports import html
+
+    return html.render_document(document, result, original, drawn, left_out).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +200,7 @@ class _LastReport:
 
     shown: _Shown
     written_ns: int
+    made: json_report.Pages | None
 
     def vouched_for(self, folder: Path) -> Collection[str]:
         """The files in ``folder`` that it speaks for.
@@ -152,6 +215,8 @@ def _last_report(folder: Path) -> _LastReport:
     path = folder / "report.json"
     try:
         report = json.loads(path.read_bytes())
-        return _LastReport(_shown(report, report["documents"]), path.stat().st_mtime_ns)
+        pages = report.get("pages")
+        made = json_report.Pages(pages["source"], tuple(pages["undrawn"])) if pages else None
+        return _LastReport(_shown(report, report["documents"]), path.stat().st_mtime_ns, made)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return _LastReport(_Shown((), (), {}), 0)
+        return _LastReport(_Shown((), (), {}), 0, None)

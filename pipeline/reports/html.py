@@ -1,15 +1,26 @@
-"""index.html: the page that people open; the only importer of jinja2."""
+"""index.html and documents/NAME.html: the pages that people open; the only importer of jinja2.
+
+Each is one file: its style and, in index.html alone, its script stand in it, and its policy names them by hash.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import jinja2
 
-from pipeline.domain import RunResult, Severity
+from pipeline.domain import ChunkState, DocumentResult, PagePicture, QuoteCheck, RunInfo, RunResult, Severity
+from pipeline.reports import index_data, pages
 from pipeline.reports.json_report import totals
 from pipeline.reports.names import document_name
+from pipeline.reports.news import news
 from pipeline.reports.presentation import (
     QUOTE_LABELS,
     counted,
@@ -27,36 +38,118 @@ from pipeline.reports.presentation import (
 )
 from pipeline.text import printable
 
+_WORST_SHOWN = 25  # without scripts
+_NEWS_SHOWN = 15  # of each kind
+_ATTENTION_SHOWN = 200
 
-def render(result: RunResult, with_pages: bool = False) -> str:
-    """One self-contained page: no script, nothing loaded. ``with_pages`` links each document's Markdown page."""
+
+def render(result: RunResult, formats: Iterable[str] = ()) -> str:
+    """The first page. ``formats`` are those written beside it, which it names."""
     rows = register(result)
-    names = {d.path: document_name(d.path) for d in result.documents}
-    return _TEMPLATE.render(
+    return _INDEX.render(
         result=result,
         totals=totals(result),
         notices=notices(result),
-        attention=needing_attention(result),
-        register=rows,
+        news=news(result),
+        news_shown=_NEWS_SHOWN,
+        attention=needing_attention(result)[:_ATTENTION_SHOWN],
+        unread=len(needing_attention(result)),
+        again=_again(result),
+        duration=_duration(result.run),
+        register=rows[:_WORST_SHOWN],
+        risks=len(rows),
+        categories=sorted({one_line(risk.category) for _, risk in rows}, key=str.casefold),
         unchecked=unchecked_quotes(risk for _, risk in rows),
         unopened=sum(d.pages is None and not d.is_unopened for d in result.documents),
-        severities=list(Severity),
-        anchors={path: f"d-{name.rpartition('-')[2]}" for path, name in names.items()},
-        pages={path: f"documents/{quote(name)}.md" for path, name in names.items()} if with_pages else {},
+        formats=sorted(formats),
+        data=index_data.render(result),
     )
 
 
-def _printable(value: Any) -> Any:
+def render_document(
+    document: DocumentResult,
+    result: RunResult,
+    original: str | None = None,
+    pictures: Mapping[int, PagePicture] | None = None,
+    left_out: Iterable[int] = (),
+) -> str:
+    """The page of one document. Of ``result`` it shows the title, the model, the version and the rules notice.
+
+    ``original`` is the document's own URL from there. ``pictures`` are those of its pages, None where none are made;
+    the pages ``left_out`` have none for want of room.
+    """
+    unanswered = [c for c in document.chunks if c.status in (ChunkState.FAILED, ChunkState.OPEN)]
+    return _DOCUMENT.render(
+        document=document,
+        result=result,
+        sections=pages.sections(document, pictures or {}, left_out, draws=pictures is not None),
+        original=original,
+        unanswered=unanswered,
+        unchecked=unchecked_quotes(document.risks),
+    )
+
+
+def _again(result: RunResult) -> str:
+    """The command that takes up again what was not read."""
+    unsent = any(chunk.status is ChunkState.OPEN for document in result.documents for chunk in document.chunks)
+    words = ("docpipe", "run" if unsent else "retry", result.job, "--endpoint", result.run.endpoint)
+    return shlex.join(words)
+
+
+def _duration(run: RunInfo) -> str:
+    """``41 min``; "" as long as it is not known."""
+    try:
+        seconds = (datetime.fromisoformat(run.finished_at) - datetime.fromisoformat(run.started_at)).total_seconds()
+    except ValueError:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min" if seconds < 3600 else f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+def _finalized(value: Any) -> Any:
     """Nothing reaches the page unprintable, whether or not the template asks for a filter."""
-    return printable(value) if isinstance(value, str) else value
+    is_ours = hasattr(value, "__html__")  # marked as safe by the template, or made by one of its macros
+    return printable(value) if isinstance(value, str) and not is_ours else value
 
 
-def _template() -> jinja2.Template:
+def _page_url(document: DocumentResult) -> str:
+    return f"documents/{quote(document_name(document.path))}.html"
+
+
+def _numbers(document: DocumentResult) -> dict[int, int]:
+    """The number of each risk on its document's page, by the identity of the value."""
+    return {id(risk): number for number, risk in pages.numbered(document)}
+
+
+def _risk_url(document: DocumentResult, risk: Any) -> str:
+    return f"{_page_url(document)}#risk-{_numbers(document)[id(risk)]}"
+
+
+def _policy(style: str, script: str | None) -> str:
+    """A content security policy that lets the page's own style and script be, and nothing else."""
+    script_source = f"'sha256-{_sha256(script)}'" if script else "'none'"
+    return (
+        f"default-src 'none'; style-src 'sha256-{_sha256(style)}'; script-src {script_source}; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inlined(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    style, script = _inlined("report.css"), _inlined("index.js")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_printable,
+        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -69,9 +162,24 @@ def _template() -> jinja2.Template:
         "counted": counted,
         "money": money,
         "moment": moment,
+        "page_url": _page_url,
+        "differences": pages.differences,
     }
-    environment.globals["quote_labels"] = QUOTE_LABELS
-    return environment.get_template("index.html.j2")
+    environment.globals |= {
+        "quote_labels": QUOTE_LABELS,
+        "check_signs": index_data.CHECK_SIGNS,
+        "checks": list(QuoteCheck),
+        "severities": list(Severity),
+        "risk_url": _risk_url,
+        "at_page": pages.at_page,
+        "style": style,
+        "script": script,
+        "index_policy": _policy(style, script),
+        "document_policy": _policy(style, None),
+    }
+    return environment
 
 
-_TEMPLATE = _template()
+_ENVIRONMENT = _environment()
+_INDEX = _ENVIRONMENT.get_template("index.html.j2")
+_DOCUMENT = _ENVIRONMENT.get_template("document.html.j2")

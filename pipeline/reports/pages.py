@@ -1,0 +1,161 @@
+"""What a document's own page shows beside its texts: risks in page order, their places, pictures, differences."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline.domain import DocumentResult, PagePicture, Risk
+
+Draw = Callable[[DocumentResult, Sequence[int]], Mapping[int, PagePicture]]
+"""Gives pictures of some pages of a document, without those that cannot be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Originals:
+    """Where the documents lie, and how their pages are drawn."""
+
+    folder: Path
+    draw: Draw
+
+
+MOST_PICTURE_BYTES = 6_000_000
+"""All pictures of one document's page in base64: a browser opens more slowly, a mailbox may refuse it."""
+
+_AT_ONCE = 16  # pages drawn before the next are asked for: of a long document most are not needed
+_MARGIN = 0.004  # shares of the page around a box, so that the letters are not touched
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff")
+_MOST_COMPARED_WORDS = 400  # the time to compare grows with the square of them
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A rectangle on a picture, in its pixels; ``label``: it is the first of its risk."""
+
+    number: int
+    severity: str
+    x: float
+    y: float
+    width: float
+    height: float
+    label: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One page of a document with its risks, each with its number; ``page`` is None where it is not known.
+
+    ``source`` is the picture as a data URI. Without a ``picture``, ``problem`` says why, or is empty where no
+    picture belongs.
+    """
+
+    page: int | None
+    risks: tuple[tuple[int, Risk], ...]
+    picture: PagePicture | None
+    source: str
+    marks: tuple[Mark, ...]
+    problem: str
+
+
+def numbered(document: DocumentResult) -> list[tuple[int, Risk]]:
+    """The risks by page, those without one last, and of one page worst first; numbered from 1."""
+    risks = sorted(document.risks, key=lambda r: (r.page is None, r.page or 0, _top(r), r.severity.rank))
+    return list(enumerate(risks, 1))
+
+
+def _top(risk: Risk) -> float:
+    return risk.boxes[0].top if risk.boxes else 1.0
+
+
+def pictures(document: DocumentResult, draw: Draw) -> tuple[dict[int, PagePicture], list[int]]:
+    """Pictures of the pages with risks, as many as there is room for; and the pages left out for want of it."""
+    pages = sorted({r.page for r in document.risks if r.page is not None})
+    drawn: dict[int, PagePicture] = {}
+    room_bytes = MOST_PICTURE_BYTES
+    for start in range(0, len(pages), _AT_ONCE):
+        batch = pages[start : start + _AT_ONCE]
+        found = draw(document, batch)
+        for place, page in enumerate(batch, start):
+            if page not in found:
+                continue
+            room_bytes -= len(found[page].data) * 4 // 3
+            if room_bytes < 0:
+                return drawn, pages[place:]
+            drawn[page] = found[page]
+    return drawn, []
+
+
+def sections(
+    document: DocumentResult, pictures: Mapping[int, PagePicture], left_out: Iterable[int], draws: bool
+) -> list[Section]:
+    """The risks page by page. ``draws``: a page without a picture needs a word why."""
+    by_page: dict[int | None, list[tuple[int, Risk]]] = {}
+    for number, risk in numbered(document):
+        by_page.setdefault(risk.page, []).append((number, risk))
+    without_room = set(left_out)
+    found = []
+    for page, risks in by_page.items():
+        picture = pictures.get(page) if page is not None else None
+        problem = ""
+        if draws and page is not None and picture is None:
+            full = (
+                f"Its picture is left out: this report page has room for {MOST_PICTURE_BYTES // 1_000_000} MB of them."
+            )
+            problem = full if page in without_room else "This page could not be drawn."
+        found.append(Section(page, tuple(risks), picture, _data_uri(picture), _marks(picture, risks), problem))
+    return found
+
+
+def _data_uri(picture: PagePicture | None) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(picture.data).decode()}" if picture else ""
+
+
+def _marks(picture: PagePicture | None, risks: Sequence[tuple[int, Risk]]) -> tuple[Mark, ...]:
+    if picture is None:
+        return ()
+    across, down = picture.width_px, picture.height_px
+    marks = []
+    for number, risk in risks:
+        for place, box in enumerate(risk.boxes):
+            left, top = max(0.0, box.left - _MARGIN), max(0.0, box.top - _MARGIN)
+            right, bottom = min(1.0, box.right + _MARGIN), min(1.0, box.bottom + _MARGIN)
+            corner = round(left * across, 1), round(top * down, 1)
+            size = round((right - left) * across, 1), round((bottom - top) * down, 1)
+            marks.append(Mark(number, risk.severity, *corner, *size, label=place == 0))
+    return tuple(marks)
+
+
+def differences(risk: Risk) -> list[tuple[str, str]]:
+    """The quote and the page word by word: ``same``, in the ``quote`` alone or on the ``page`` alone."""
+    said, found = risk.quote.split(), risk.found.split()
+    if max(len(said), len(found)) > _MOST_COMPARED_WORDS:
+        return [("quote", risk.quote), ("page", risk.found)]
+    parts: list[tuple[str, str]] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, said, found, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts.append(("same", " ".join(said[a:b])))
+            continue
+        parts += [("quote", " ".join(said[a:b]))] if b > a else []
+        parts += [("page", " ".join(found[c:d]))] if d > c else []
+    return parts
+
+
+def original_url(path: str, source: Path, pages_folder: Path) -> str:
+    """The document at ``path`` of the folder ``source`` as a relative URL from a file in ``pages_folder``."""
+    return quote(os.fsencode(posixpath.join(folder_url(source, pages_folder), path)))
+
+
+def folder_url(source: Path, pages_folder: Path) -> str:
+    """The way from ``pages_folder`` to ``source``, not percent-encoded."""
+    return Path(os.path.relpath(source, pages_folder)).as_posix()
+
+
+def at_page(url: str, page: int | None) -> str:
+    """The URL of a document opened at a page, where its kind has such a thing."""
+    return url if page is None or url.lower().endswith(_IMAGE_SUFFIXES) else f"{url}#page={page}"
