@@ -39,7 +39,7 @@ from pipeline.reports.presentation import (
 from pipeline.text import printable
 
 _WORST_SHOWN = 25  # without scripts
-_NEWS_SHOWN = 15  # of each kind
+_NEWS_SHOWN = 8  # of each kind
 _ATTENTION_SHOWN = 200
 
 
@@ -167,7 +167,7 @@ def _environment() -> jinja2.Environment:
     }
     environment.globals |= {
         "quote_labels": QUOTE_LABELS,
-        "check_signs": index_data.CHECK_SIGNS,
+        "check_words": index_data.CHECK_WORDS,
         "checks": list(QuoteCheck),
         "severities": list(Severity),
         "risk_url": _risk_url,

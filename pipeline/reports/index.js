@@ -52,7 +52,7 @@
     return make("tr", {},
       make("td", {}, ...marks),
       make("td", {}, ...text),
-      make("td", { dir: "auto" }, risk.category),
+      make("td", { dir: "auto", "data-label": "Category" }, risk.category),
       make("td", {}, link(risk.document, url)),
       make("td", { "data-label": "Page" }, risk.page ? String(risk.page) : "unknown"),
       make("td", risk.quote ? { class: `check ${check}` } : {}, risk.quote ? words : "",
@@ -118,7 +118,9 @@
       for (const button of root.querySelectorAll("[data-sort]")) {
         button.addEventListener("click", () => {
           const key = button.dataset.sort;
-          this.choose({ sort: this.sort === key ? `-${key}` : key, page: 0 });
+          const first = (button.dataset.first ?? "") + key; // numbers that matter: the highest first
+          const other = first === key ? `-${key}` : key;
+          this.choose({ sort: this.sort === first ? other : first, page: 0 });
         });
       }
       for (const button of this.steps) {
@@ -227,16 +229,16 @@
     named.append(...documents.filter((target) => holding.has(target)).map((target) => make("option", {}, target.path)));
     const checkOf = (risk) => (risk.check < 0 ? "unchecked" : data.checks[risk.check][0]);
     const has = searcher((risk) => [risk.title, risk.category, risk.quote, risk.document.path, risk.explanation, risk.recommendation]);
-    const bySeverity = (a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity);
+    const bySeverity = (a, b) => SEVERITIES.indexOf(b.severity) - SEVERITIES.indexOf(a.severity);
     lists.push(new List({
-      root: register, prefix: "", noun: "risk", rows: risks, sort: "severity", row: riskRow,
+      root: register, prefix: "", noun: "risk", rows: risks, sort: "-severity", row: riskRow,
       sorts: {
         severity: bySeverity,
         title: (a, b) => byText(a.title, b.title),
         category: (a, b) => byText(a.category, b.category),
         document: (a, b) => byText(a.document.path, b.document.path),
         page: (a, b) => byNumber(tooFar(a.page), tooFar(b.page)),
-        check: (a, b) => byNumber(a.check, b.check) || bySeverity(a, b),
+        check: (a, b) => byNumber(a.check, b.check) || bySeverity(b, a),
       },
       matches: (risk, chosen, words) =>
         fits(chosen, "severity", risk.severity) && fits(chosen, "category", risk.category) &&
@@ -258,8 +260,8 @@
       sorts: {
         status: (a, b) => STATUSES.indexOf(a.status) - STATUSES.indexOf(b.status),
         document: (a, b) => byText(a.path, b.path),
-        missing: (a, b) => byNumber(missing(b), missing(a)),
-        risks: (a, b) => weight(b) - weight(a),
+        missing: (a, b) => byNumber(missing(a), missing(b)),
+        risks: (a, b) => weight(a) - weight(b),
       },
       matches: (target, chosen, words) => fits(chosen, "d-status", target.status) && (words.length === 0 || has(target, words)),
     }));

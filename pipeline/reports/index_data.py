@@ -8,16 +8,17 @@ from typing import Any
 from pipeline.domain import DocumentResult, QuoteCheck, Risk, RunResult
 from pipeline.reports.names import document_name
 from pipeline.reports.pages import numbered
-from pipeline.reports.presentation import QUOTE_LABELS, coverage, one_line, remark, tally
+from pipeline.reports.presentation import coverage, one_line, remark, tally
 from pipeline.text import printable
 
-CHECK_SIGNS = {
-    QuoteCheck.VERIFIED: "✓",
-    QuoteCheck.PAGE_CORRECTED: "✓",
-    QuoteCheck.ALTERED: "≠",
-    QuoteCheck.NOT_FOUND: "✗",
-    QuoteCheck.NOT_CHECKABLE: "?",
+CHECK_WORDS = {
+    QuoteCheck.VERIFIED: "✓ word for word",
+    QuoteCheck.PAGE_CORRECTED: "✓ on another page than named",
+    QuoteCheck.ALTERED: "≠ differs",
+    QuoteCheck.NOT_FOUND: "✗ not found",
+    QuoteCheck.NOT_CHECKABLE: "? no text to check",
 }
+"""How ``QUOTE_LABELS`` read where there is little room, each with a sign before it."""
 
 
 def render(result: RunResult) -> str:
@@ -26,7 +27,7 @@ def render(result: RunResult) -> str:
     No character in it means anything to HTML, so it may stand in a script element: ``<`` is ``\u003c``.
     """
     data = {
-        "checks": [[check, f"{CHECK_SIGNS[check]} {QUOTE_LABELS[check]}"] for check in QuoteCheck],
+        "checks": [[check, CHECK_WORDS[check]] for check in QuoteCheck],
         "documents": [_document(d) for d in result.documents],
         "risks": [
             _risk(place, number, risk)
