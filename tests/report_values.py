@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.domain import (
+    Box,
     Change,
     ChunkResult,
     ChunkState,
@@ -102,3 +103,36 @@ def a_result(*documents: DocumentResult, run: RunInfo = RUN, rules: bool = False
     return RunResult(
         "contracts", "Contract risk review", run, spending, documents, rules, Expected(Usage(1500, 300), 0.15)
     )
+
+
+LINE = Box(0.1, 0.2, 0.9, 0.22)
+NEXT_LINE = Box(0.1, 0.23, 0.4, 0.25)
+
+
+def a_night() -> RunResult:
+    """A run with news: risks of each kind of check, a document with gaps, one that could not be opened."""
+    risk = Risk(
+        "Fees may rise",
+        "price",
+        Severity.HIGH,
+        6,
+        "The Supplier may raise all fees.",
+        "No cap.",
+        "Ask for a cap.",
+        id="1",
+    )
+    verified = replace(risk, quote_check=QuoteCheck.VERIFIED, boxes=(LINE, NEXT_LINE))
+    whole = a_document(
+        risks=(
+            verified,
+            replace(verified, title="Liability without a limit", severity=Severity.CRITICAL, page=2, change=Change.NEW),
+            replace(verified, quote_check=QuoteCheck.ALTERED, found="The Supplier may raise the fees.", page=6),
+            replace(risk, quote_check=QuoteCheck.NOT_FOUND, page=None, severity=Severity.LOW, category="other"),
+            replace(verified, quote_check=QuoteCheck.PAGE_CORRECTED, named_page=4, page=9, change=Change.CHANGED),
+            replace(risk, quote_check=QuoteCheck.NOT_CHECKABLE, page=11, own_check=True),
+        )
+    )
+    gaps = a_document("leases/old.pdf", missing=(PageRange(3, 4), PageRange(9, 9)), reason="overloaded (529)")
+    gone = replace(gaps, gone_risks=(replace(risk, title="Renews itself"),), recovered=True, change=Change.CHANGED)
+    result = a_result(whole, gone, an_unopened_document())
+    return replace(result, compared=Comparison("r0", "2026-03-01T02:41:00Z", ("away.pdf",)))

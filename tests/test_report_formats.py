@@ -1,4 +1,4 @@
-"""What people open: risks.csv, risks.xlsx, the Markdown pages and index.html, with hostile text in every field."""
+"""What people open: risks.csv, risks.xlsx and the Markdown pages, with hostile text in every field."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import re
 from dataclasses import replace
 from datetime import datetime
-from html.parser import HTMLParser
 
 import openpyxl
 import pytest
@@ -15,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from pipeline.domain import Change, PageRange, QuoteCheck, RunResult, RunStatus, Severity
-from pipeline.reports import csv_report, html, markdown, xlsx
+from pipeline.reports import csv_report, markdown, xlsx
 from pipeline.reports.presentation import one_line
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
 
@@ -264,96 +263,3 @@ def test_a_markdown_page_says_when_rules_read_it() -> None:
     page = markdown.render_document(document, a_result(document, rules=True))
 
     assert page.split("\n\n")[1] == "**Built-in rules, not a language model, read this document.**"
-
-
-# index.html
-
-
-class Outline(HTMLParser):
-    """The tags, attributes and text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, tuple[str, ...]]] = []
-        self.links: list[str] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, tuple(name for name, _ in attrs)))
-        self.links += [value or "" for name, value in attrs if name in ("href", "src", "action")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-@pytest.mark.parametrize("text", INJECTIONS)
-def test_nothing_in_a_document_comes_alive_in_html(text: str) -> None:
-    """The page has the very tags and attributes of the template, and links only to itself and its pages."""
-    plain = hostile("\n".join(["Plain words"] * sum(bool(line.strip()) for line in text.splitlines())))
-
-    page = Outline(html.render(hostile(text), with_pages=True))
-
-    expected = [t for t in Outline(html.render(plain, with_pages=True)).tags if t[0] != "wbr" and t[1] != ("class",)]
-    assert [t for t in page.tags if t[0] != "wbr" and t[1] != ("class",)] == expected
-    assert {t[0] for t in page.tags} <= {t for t, _ in Outline(html.render(hostile("a/b"), True)).tags}
-    assert not {"script", "img", "iframe", "svg", "link", "object", "form"} & {t for t, _ in page.tags}
-    assert not [name for _, names in page.tags for name in names if name.startswith("on")]
-    assert all(re.fullmatch(r"#[\w-]+|documents/[\w%-]+\.md", link) for link in page.links)
-    assert one_line(text) in page.text
-
-
-def test_html_loads_nothing() -> None:
-    """The policy in the page forbids scripts and every fetch, and no referrer leaves it."""
-    page = html.render(a_result(a_document()))
-
-    assert "default-src 'none'; style-src 'unsafe-inline'" in page
-    assert '<meta name="referrer" content="no-referrer">' in page
-    assert not re.search(r"https?://|url\(|@import", page)
-
-
-def test_html_tells_what_is_missing_and_who_read() -> None:
-    """Notices first, then what needs attention: failed before partial, with missing pages and reasons."""
-    partial = a_document("a.pdf", risks=(a_risk(),), missing=(PageRange(3, 4),), reason="rate limited")
-    run = replace(RUN, status=RunStatus.STOPPED, stopped_because="the budget is reached")
-
-    text = Outline(html.render(a_result(partial, an_unopened_document(), run=run, rules=True))).text
-
-    places = [
-        "Built-in rules, not a language model, read these documents.",
-        "The run stopped before its work was done: the budget is reached",
-        "This report is incomplete: 2 of 2 documents not fully read (2 pages not read; 1 file could not be opened).",
-        "Needs attention",
-        "not a PDF",
-        "18 of 20 pages read; missing: 3-4.",
-        "rate limited",
-        "Not checked against the page: 1 quote.",
-    ]
-    assert [text.index(place) for place in places] == sorted(text.index(place) for place in places)
-
-
-def test_html_of_a_complete_run_has_no_notice() -> None:
-    """Nothing needs attention, and nothing pretends to."""
-    page = html.render(a_result(a_document(risks=(replace(a_risk(), quote_check=QuoteCheck.VERIFIED),))))
-
-    assert 'class="notice' not in page
-    assert 'id="attention"' not in page
-    assert "Not checked" not in page
-    assert "Quote: word for word on this page" in page
-
-
-def test_html_links_a_markdown_page_only_where_there_is_one() -> None:
-    """Without the format no link leads nowhere."""
-    result = a_result(a_document())
-
-    assert "documents/" in html.render(result, with_pages=True)
-    assert "documents/" not in html.render(result, with_pages=False)
-
-
-def test_html_of_nothing_says_so() -> None:
-    """An empty folder gives a page that reads as such."""
-    text = Outline(html.render(a_result())).text
-
-    assert "The scan found no documents." in text
-    assert "No risks were found" in text

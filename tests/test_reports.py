@@ -59,7 +59,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     """Programs find every key of the contract where it is documented."""
     report = json.loads(json_report.render(a_result(a_document(risks=(a_risk(),)))))
 
-    assert list(report) == ["schema", "job", "title", "run", "totals", "documents"]
+    assert list(report) == ["schema", "job", "title", "run", "totals", "pages", "documents"]
     assert report["schema"] == 1
     assert " ".join(report["run"]) == (
         "id started_at finished_at status exit_code endpoint model version stopped_because reads_with_rules expected"
@@ -137,7 +137,7 @@ def test_page_names_fit_every_file_system(path: str) -> None:
     """Whatever the path: letters, digits and dashes, short enough with suffix, and not hidden."""
     name = document_name(path)
 
-    assert len(os.fsencode(f"{name}.md")) <= 255
+    assert len(os.fsencode(f"{name}.html")) <= 255
     assert all(c == "-" or unicodedata.category(c)[0] in "LN" for c in name)
     assert not name.startswith("-")
 
@@ -169,15 +169,9 @@ def test_write_makes_the_formats_asked_for_and_names_the_file_to_open(tmp_path: 
     assert reports.write(result, tmp_path / "deep" / "all", reports.FORMATS) == tmp_path / "deep/all/index.html"
     assert reports.write(result, tmp_path / "none", ()) == tmp_path / "none/report.json"
 
-    page = f"documents/{document_name('vendors/msa.pdf')}.md"
-    assert set(contents(tmp_path / "deep" / "all")) == {
-        "report.json",
-        "index.html",
-        "SUMMARY.md",
-        "risks.csv",
-        "risks.xlsx",
-        page,
-    }
+    pages = {f"documents/{document_name('vendors/msa.pdf')}{suffix}" for suffix in (".md", ".html")}
+    whole = {"report.json", "index.html", "SUMMARY.md", "risks.csv", "risks.xlsx", *pages}
+    assert set(contents(tmp_path / "deep" / "all")) == whole
     assert set(contents(tmp_path / "none")) == {"report.json"}
     assert (tmp_path / "deep/all/risks.csv").read_bytes().startswith(b"\xef\xbb\xbfdocument,")
 
@@ -221,7 +215,7 @@ def test_a_killed_write_leaves_the_old_report_whole_and_the_next_one_clears_up(t
 import os, pathlib, signal, sys
 from tests.report_values import a_document, a_result
 from pipeline import reports
-reports.json_report.render = lambda result: os.kill(os.getpid(), signal.SIGKILL)
+reports.json_report.render = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 reports.write(a_result(a_document(text="new")), pathlib.Path(sys.argv[1]), reports.FORMATS)
 """
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(reports.__file__).parents[2])])

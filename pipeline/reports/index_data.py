@@ -49,7 +49,7 @@ def _document(document: DocumentResult) -> list[Any]:
         [[r.first, r.last] for r in document.missing_pages],
         coverage(document),
         one_line(document.reason or ""),
-        remark(document),
+        one_line(remark(document)),
         one_line(document.document_type),
         one_line(document.summary),
         dict(tally(document)),

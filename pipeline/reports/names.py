@@ -8,8 +8,8 @@ import posixpath
 import re
 import unicodedata
 
-# 60 letters of four bytes each, the hash and ".md" stay below the 255 bytes that file systems allow.
-_SLUG_CHARACTERS = 60
+# 59 letters of four bytes each, the hash and ".html" stay below the 255 bytes that file systems allow.
+_SLUG_CHARACTERS = 59
 _HASH_DIGITS = 10
 
 

@@ -30,13 +30,14 @@ MOST_PICTURE_BYTES = 6_000_000
 
 _AT_ONCE = 16  # pages drawn before the next are asked for: of a long document most are not needed
 _MARGIN = 0.004  # shares of the page around a box, so that the letters are not touched
+_LABEL_PX = 28.0  # between the middles of two labels
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff")
 _MOST_COMPARED_WORDS = 400  # the time to compare grows with the square of them
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A rectangle on a picture, in its pixels; ``label``: it is the first of its risk."""
+    """A rectangle on a picture, in its pixels; ``label`` is where its number stands, at the first of a risk alone."""
 
     number: int
     severity: str
@@ -44,7 +45,7 @@ class Mark:
     y: float
     width: float
     height: float
-    label: bool
+    label: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +121,28 @@ def _marks(picture: PagePicture | None, risks: Sequence[tuple[int, Risk]]) -> tu
     if picture is None:
         return ()
     across, down = picture.width_px, picture.height_px
-    marks = []
+    marks: list[Mark] = []
+    labels: list[tuple[float, float]] = []
     for number, risk in risks:
         for place, box in enumerate(risk.boxes):
-            left, top = max(0.0, box.left - _MARGIN), max(0.0, box.top - _MARGIN)
-            right, bottom = min(1.0, box.right + _MARGIN), min(1.0, box.bottom + _MARGIN)
-            corner = round(left * across, 1), round(top * down, 1)
-            size = round((right - left) * across, 1), round((bottom - top) * down, 1)
-            marks.append(Mark(number, risk.severity, *corner, *size, label=place == 0))
+            left, top = max(0.0, box.left - _MARGIN) * across, max(0.0, box.top - _MARGIN) * down
+            right, bottom = min(1.0, box.right + _MARGIN) * across, min(1.0, box.bottom + _MARGIN) * down
+            if place == 0:
+                labels.append(_free(labels, left - _LABEL_PX / 2, (top + bottom) / 2))
+            sides = [round(value, 1) for value in (left, top, right - left, bottom - top)]
+            marks.append(Mark(number, risk.severity, *sides, labels[-1] if place == 0 else None))
     return tuple(marks)
+
+
+def _free(taken: Sequence[tuple[float, float]], x: float, y: float) -> tuple[float, float]:
+    """A place for a label at ``x``, ``y`` or to the left of it, else below: two risks may quote the same words."""
+    x = max(x, _LABEL_PX / 2)
+    while any(abs(x - a) < _LABEL_PX and abs(y - b) < _LABEL_PX for a, b in taken):
+        if x > 1.5 * _LABEL_PX:
+            x -= _LABEL_PX
+        else:
+            y += _LABEL_PX
+    return round(x, 1), round(y, 1)
 
 
 def differences(risk: Risk) -> list[tuple[str, str]]:
