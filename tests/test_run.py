@@ -523,7 +523,7 @@ def test_a_run_that_a_bug_ends_is_on_record_as_stopped(workspace: Workspace, mon
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     workspace.write_job()
 
-    def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(reports, "write", fail)
