@@ -193,6 +193,7 @@ class SandboxSettings(_Section):
 
     memory_mb: Annotated[int, Field(ge=200, le=1_000_000)] = 2000
     timeout_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    cpu_seconds: Annotated[float, Field(ge=1, le=86_400)] = 50.0
 
 
 class BudgetSettings(_Section):

@@ -195,7 +195,7 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
 
 
 def _set_up(sandbox: Sandbox, job: Job, passwords: Passwords) -> None:
-    limits = Limits(job.sandbox.memory_mb * 1_000_000, job.sandbox.timeout_seconds)
+    limits = Limits(job.sandbox.memory_mb * 1_000_000, job.sandbox.timeout_seconds, job.sandbox.cpu_seconds)
     sandbox.use(limits, ("pipeline.splitter:use", passwords) if passwords.candidates else None)
 
 

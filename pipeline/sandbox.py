@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from types import TracebackType
@@ -31,10 +31,20 @@ _TIMEOUT_S_PER_MB = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may take. A call about a large file may take a second more for each megabyte."""
+    """What one call may take; a call about a large file may take a second more for each megabyte, of either time.
+
+    ``timeout_s`` is time that goes by, ``cpu_s`` time of a processor: a slow disk or a busy machine takes the first
+    alone, and a file that only computes is given up sooner.
+    """
 
     memory_bytes: int = 2_000_000_000
     timeout_s: float = 60.0
+    cpu_s: float = 50.0
+
+    def for_file(self, size_bytes: int) -> Limits:
+        """The limits of a call about a file of this size."""
+        more_s = _TIMEOUT_S_PER_MB * size_bytes / 1e6
+        return replace(self, timeout_s=self.timeout_s + more_s, cpu_s=self.cpu_s + more_s)
 
 
 class SandboxError(Exception):
@@ -81,12 +91,11 @@ class Sandbox:
             InterruptedError: the worker was ended from outside.
             Exception: what the function itself raised.
         """
-        limits = self._limits
-        timeout_s = limits.timeout_s + _TIMEOUT_S_PER_MB * size_bytes / 1e6
+        given = self._limits.for_file(size_bytes)
         for _ in range(2):
             pool = self._pool
             try:
-                future = pool.schedule(_call, args=[limits.memory_bytes, timeout_s, self._before, function, *args])
+                future = pool.schedule(_call, args=[given, self._before, function, *args])
             except RuntimeError:
                 self._replace(pool)
                 continue
@@ -95,13 +104,11 @@ class Sandbox:
             except BrokenProcessPool:  # an idle worker was ended from outside, say by the system out of memory
                 self._replace(pool)
             except ProcessExpired as error:
-                if error.exitcode == -signal.SIGALRM:
-                    raise SandboxError(f"reading it took more than {timeout_s:.0f} s") from None
                 if error.exitcode == -signal.SIGTERM:  # somebody ended it from outside; the file is not to blame
                     break
-                raise SandboxError(f"reading it crashed the reader (exit code {error.exitcode})") from None
+                raise SandboxError(_why_expired(error.exitcode, given)) from None
             except MemoryError:
-                raise SandboxError(f"reading it needed more than {limits.memory_bytes / 1e9:g} GB of memory") from None
+                raise SandboxError(f"reading it needed more than {given.memory_bytes / 1e9:g} GB of memory") from None
             except RecursionError as error:
                 raise SandboxError(f"reading it went too deep: {shortened(str(error), 100)}") from None
         raise InterruptedError(errno.EINTR, "the reader was ended from outside")
@@ -149,16 +156,29 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _call(memory_bytes: int, timeout_s: float, before: tuple[str, object] | None, function: str, *args: object) -> Any:
-    """Runs in a worker, which the alarm ends: the pool's own limit goes by a wall clock that may be set forward."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+def _why_expired(exit_code: int, given: Limits) -> str:
+    if exit_code == -signal.SIGALRM:
+        return f"reading it took more than {given.timeout_s:.0f} s"
+    if exit_code == -signal.SIGPROF:
+        return f"reading it took more than {given.cpu_s:.0f} s of processor time"
+    return f"reading it crashed the reader (exit code {exit_code})"
+
+
+def _call(given: Limits, before: tuple[str, object] | None, function: str, *args: object) -> Any:
+    """Runs in a worker, which its timers end: the pool's own limit goes by a wall clock that may be set forward.
+
+    RLIMIT_CPU would count what earlier calls have used, in whole seconds; a timer begins anew with each call.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (given.memory_bytes, resource.RLIM_INFINITY))
+    signal.setitimer(signal.ITIMER_REAL, given.timeout_s)
+    signal.setitimer(signal.ITIMER_PROF, given.cpu_s)
     try:
         if before:
             _named(before[0])(before[1])
         return _named(function)(*args)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 
 def _named(function: str) -> Callable[..., Any]:
@@ -173,6 +193,7 @@ def _set_up_this_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -47,6 +47,7 @@ overlap_pages = 0
 [sandbox]
 memory_mb = 2000
 timeout_seconds = 60
+cpu_seconds = 50
 
 [workers]
 concurrency = 8
@@ -369,6 +370,7 @@ def test_a_syntax_error_has_line_and_column(problems: Problems, text: str, probl
         ),
         ("sandbox", "memory_mb = 100", "memory_mb = 100: must be at least 200"),
         ("sandbox", "timeout_seconds = 0", "timeout_seconds = 0: must be at least 1"),
+        ("sandbox", "cpu_seconds = 0", "cpu_seconds = 0: must be at least 1"),
         ("split", "overlap_pages = 20", "overlap_pages = 20: must be less than max_pages (20)"),
         ("workers", "concurrency = 0", "concurrency = 0: must be at least 1"),
         ("workers", "concurrency = 1025", "concurrency = 1025: must be at most 1024"),

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import job, opening, pdf, run
 from pipeline.domain import Layout
 from pipeline.ledger import Ledger
-from pipeline.sandbox import Sandbox
+from pipeline.sandbox import Limits, Sandbox
 from pipeline.serve import Endpoint, running
 from pipeline.splitter import page_texts
 from tests.conftest import Quiet, Workspace, clause, write_pdf
@@ -82,6 +82,25 @@ def test_a_repaired_file_is_sent_repaired_and_one_without_its_page_tree_is_never
         ("done", (), "repaired: the file's index was damaged", None),
         ("partial", (), None, "repaired: 2 of 2 pages readable; whether there were more is not known"),
     ]
+
+
+class Limited(Sandbox):
+    """A sandbox that keeps the limits it was given."""
+
+    limits: Limits | None = None
+
+    def use(self, limits: Limits, before: tuple[str, object] | None = None) -> None:
+        self.limits = limits
+        super().use(limits, before)
+
+
+def test_files_are_opened_within_the_limits_of_the_job(workspace: Workspace) -> None:
+    """Memory, time and processor time are those of the job file."""
+    workspace.write_job(sandbox={"memory_mb": 700, "timeout_seconds": 8.5, "cpu_seconds": 4.5})
+    with Limited(1) as sandbox:
+        run.run_job(job.load(workspace.job_file), None, run.Options(), sandbox, Quiet())
+
+    assert sandbox.limits == Limits(memory_bytes=700_000_000, timeout_s=8.5, cpu_s=4.5)
 
 
 class CrashingOnLayouts(Sandbox):

@@ -127,6 +127,34 @@ def test_a_hang_is_ended_and_the_next_call_works(sandbox: Sandbox) -> None:
     asyncio.run(calls())
 
 
+def test_processor_time_has_a_limit_of_its_own(sandbox: Sandbox) -> None:
+    """What computes without end is ended long before its time is up, and the reason says so."""
+
+    async def calls() -> None:
+        sandbox.use(Limits(timeout_s=3600.0, cpu_s=0.2))
+        with pytest.raises(SandboxError, match="took more than 0 s of processor time"):
+            await sandbox.call(0, "builtins:sum", itertools.count())
+        assert await still_works(sandbox)
+        sandbox.use(Limits())
+
+    asyncio.run(calls())
+
+
+def test_processor_time_is_counted_anew_for_each_call(sandbox: Sandbox) -> None:
+    """A process that has worked all night has as much for its next file."""
+
+    async def calls() -> None:
+        sandbox.use(Limits(cpu_s=0.3))
+        before = await sandbox.call(0, "os:getpid")
+        begun_s = await sandbox.call(0, "time:process_time")
+        while await sandbox.call(0, "time:process_time") < begun_s + 0.4:
+            await sandbox.call(0, "builtins:sum", range(1_000_000))
+        assert await sandbox.call(0, "os:getpid") == before
+        sandbox.use(Limits())
+
+    asyncio.run(calls())
+
+
 def test_a_clock_that_is_set_forward_ends_no_call(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is time that has passed, whatever the wall clock says: no file is blamed for a time server."""
     hours = itertools.count()
@@ -138,14 +166,17 @@ def test_a_clock_that_is_set_forward_ends_no_call(sandbox: Sandbox, monkeypatch:
 
 def test_the_time_limit_grows_with_the_file(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large file may take longer: so many seconds more for each megabyte."""
-    sandbox.use(Limits(timeout_s=0.0))
+    sandbox.use(Limits(timeout_s=0.0, cpu_s=3.0))
     monkeypatch.setattr(sandbox_module, "_TIMEOUT_S_PER_MB", 0.5)
 
-    async def calls() -> None:
+    async def calls() -> tuple[float, float]:
         with pytest.raises(SandboxError, match="took more than 1 s"):
             await sandbox.call(2_000_000, "signal:pause")
+        left: tuple[float, float] = await sandbox.call(2_000_000, "signal:getitimer", signal.ITIMER_PROF)
+        return left
 
-    asyncio.run(calls())
+    left_s, _ = asyncio.run(calls())
+    assert 3 < left_s <= 4.1
     sandbox.use(Limits())
 
 
