@@ -80,6 +80,7 @@ class ChunkWorker:
                 return payload
             return await self._reduced(chunk, source, target, cut.size_bytes, reduced)
         except (PdfError, ImageError, SandboxError) as error:
+            target.unlink(missing_ok=True)  # what a process that was killed had written
             if isinstance(error, PdfError) and error.encrypted:  # it was opened before, with a password not here now
                 return failures.not_this_run(str(error))
             return Failure(FailureClass.DOCUMENT, str(error))
@@ -130,19 +131,23 @@ class ChunkWorker:
         max_bytes = self.largest_body.most_payload_bytes(self.max_request_bytes)
         if halved:
             max_bytes = min(max_bytes, size_bytes) // 2
-        for function, is_picture, words in _WAYS_TO_REDUCE:
+        trouble = ""
+        for function, is_picture, words, short in _WAYS_TO_REDUCE:
             try:
                 fits: int | None = await self.sandbox.call(
                     source.size_bytes, function, source, chunk.pages.first, target, max_bytes
                 )
-            except (PdfError, SandboxError):
-                continue  # the other way may do
+            except (PdfError, SandboxError) as error:
+                trouble = f" ({short}: {error})"  # the other way may do
+                continue
             if fits is not None:
                 pictures = (Picture(MediaType.JPEG, fits),) if is_picture else ()
                 return Payload(target, fits, pictures, f"{chunk.pages.label} alone was too large: {words}")
         target.unlink(missing_ok=True)
         why = "was too large for the API" if halved else f"makes {self._in_words(size_bytes)}"
-        return Failure(FailureClass.TOO_LARGE, f"{chunk.pages.label} alone {why}, and cannot be made small enough")
+        return Failure(
+            FailureClass.TOO_LARGE, f"{chunk.pages.label} alone {why}, and cannot be made small enough{trouble}"
+        )
 
     async def send_chunk(
         self, chunk: Chunk, original: Original, payload: Payload, by_schema: bool, max_tokens: int
@@ -191,8 +196,8 @@ class ChunkWorker:
 
 # The first that gives a small enough file. Each runs in the sandbox by itself: one may fail where the other does not.
 _WAYS_TO_REDUCE = (
-    ("pipeline.reducer:with_smaller_images", False, "its images were sent smaller"),
-    ("pipeline.reducer:as_picture", True, "it was sent as a picture"),
+    ("pipeline.reducer:with_smaller_images", False, "its images were sent smaller", "with smaller images"),
+    ("pipeline.reducer:as_picture", True, "it was sent as a picture", "as a picture"),
 )
 
 

@@ -31,7 +31,7 @@ from pipeline.domain import (
 )
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.pdf import Source
-from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.sandbox import Limits, Sandbox, SandboxError
 from pipeline.serve import Endpoint, running
 from tests.conftest import KEY, Workspace, clause, noisy_page, write_pdf
 
@@ -416,6 +416,45 @@ def test_where_images_cannot_be_made_smaller_in_time_the_page_is_a_picture(works
     assert isinstance(payload, Payload)
     assert [picture.media_type for picture in payload.pictures] == [MediaType.JPEG]
     assert payload.note == "page 1 alone was too large: it was sent as a picture"
+
+
+def test_a_page_that_no_way_makes_small_enough_in_time_says_what_the_last_one_met(workspace: Workspace) -> None:
+    """A larger limit would help, and the reason tells which."""
+    path = noisy_page(workspace.docs / "a.pdf", size=(90, 120))
+
+    class Slow(Sandbox):
+        async def call(self, size_bytes: int, function: str, *args: object) -> Any:
+            if "reducer" in function:
+                self.use(Limits(timeout_s=0.05))
+                return await super().call(0, "signal:pause")
+            return await super().call(size_bytes, function, *args)
+
+    with Slow(1) as slow, running(Endpoint()) as base_url:
+        bench = Bench(workspace, slow, base_url)
+        outcome = bench.prepare(chunk(1, 1), original_of(path, 1), reduced=True)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureClass.TOO_LARGE
+    assert outcome.reason == (
+        "page 1 alone was too large for the API, and cannot be made small enough"
+        " (as a picture: reading it took more than 0 s)"
+    )
+
+
+def test_a_process_that_dies_over_a_cut_leaves_no_half_of_it(workspace: Workspace, contract: Path) -> None:
+    """What it had written is gone from the spool, whose space the other chunks need."""
+
+    class Dying(Sandbox):
+        async def call(self, size_bytes: int, function: str, *args: object) -> Any:
+            await super().call(size_bytes, function, *args)
+            assert bench.left_behind != []
+            return await super().call(size_bytes, "os:abort")
+
+    with Dying(1) as dying, running(Endpoint()) as base_url:
+        bench = Bench(workspace, dying, base_url)
+        outcome = bench.prepare(chunk(1, 2), original_of(contract))
+    assert isinstance(outcome, Failure)
+    assert "crashed the reader" in outcome.reason
+    assert bench.left_behind == []
 
 
 def test_the_limit_is_exact(workspace: Workspace, sandbox: Sandbox, contract: Path) -> None:
