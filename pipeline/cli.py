@@ -233,10 +233,14 @@ def _command(command: str, name: str, endpoint: str | None = None) -> str:
 def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, to_stderr: bool = False) -> None:
     from pipeline.reports import presentation, summary
 
-    again = _command(presentation.taken_up_by(result), name, endpoint)
+    # Of what cannot be opened nothing is sent: it is to be mended.
+    unread = presentation.needing_attention(result)
+    readable = [d for d in unread if d.pages is not None or d.is_unopened]
+    again = _command(presentation.taken_up_by(result), name, endpoint) if readable else None
+    mended = _command("run", name, endpoint) if len(readable) < len(unread) else None
     stream = sys.stderr if to_stderr else sys.stdout
     report = job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")
-    click.echo(summary.render(result, _short_path(report), again, color=stream.isatty()), err=to_stderr)
+    click.echo(summary.render(result, _short_path(report), again, mended, stream.isatty()), err=to_stderr)
 
 
 def _short_path(path: Path) -> str:

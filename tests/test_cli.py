@@ -69,14 +69,17 @@ def test_exit_2_for_wrong_usage(workspace: Workspace) -> None:
 
 
 def test_exit_3_names_what_failed_and_the_command_to_redo_it(workspace: Workspace) -> None:
-    """A file that cannot be opened is listed with its reason."""
+    """A refused page is for ``retry``; a file that cannot be opened has its reason, and is to be mended first."""
     (workspace.docs / "empty.pdf").write_bytes(b"")
     write_pdf(workspace.docs / "good.pdf", [clause(1)])
-    workspace.write_job()
-    code, out, _ = workspace.docpipe("run", str(workspace.job_file))
+    refusal = FaultRule(Fault(FaultKind.REFUSAL), requests=frozenset({1}))
+    with running(Endpoint(FaultPlan((refusal,)))) as base_url:
+        workspace.write_job(base_url)
+        code, out, _ = workspace.docpipe("run", str(workspace.job_file))
     assert code == 3
     assert "empty.pdf: the file is empty" in out
-    assert f"docpipe retry {workspace.job_file}" in out
+    assert f"To try these again: docpipe retry {workspace.job_file}\n" in out
+    assert f"mend or replace them, then docpipe run {workspace.job_file}\n" in out
 
 
 def test_exit_4_for_the_job_file_the_folder_and_a_missing_key(workspace: Workspace) -> None:
@@ -275,7 +278,7 @@ def test_report_refuses_when_the_settings_ask_for_other_answers(workspace: Works
 
 
 def test_the_summary_names_the_command_that_goes_on(workspace: Workspace) -> None:
-    """What was never sent is for ``run``, what failed for ``retry``; an endpoint by option is named again."""
+    """What was never sent is for ``run``, and so is a file that was mended; an endpoint by option is named again."""
     for number in range(3):
         write_pdf(workspace.docs / f"{number}.pdf", [clause(number)])
     workspace.write_job("http://127.0.0.1:9")
@@ -283,8 +286,10 @@ def test_the_summary_names_the_command_that_goes_on(workspace: Workspace) -> Non
     (workspace.docs / "1.pdf").write_bytes(b"")
     (workspace.docs / "2.pdf").unlink()
     _, failed, _ = workspace.docpipe("run", str(workspace.job_file), "--endpoint", "offline")
-    assert f"docpipe run {workspace.job_file} --endpoint offline\n" in limited
-    assert f"docpipe retry {workspace.job_file} --endpoint offline\n" in failed
+    assert f"try these again: docpipe run {workspace.job_file} --endpoint offline\n" in limited
+    assert "mend" not in limited
+    assert f"mend or replace them, then docpipe run {workspace.job_file} --endpoint offline\n" in failed
+    assert "try these again" not in failed
 
 
 def test_a_folder_that_is_suddenly_empty_ends_the_run_before_it_spoils_the_report(workspace: Workspace) -> None:

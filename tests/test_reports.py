@@ -455,7 +455,7 @@ def test_the_summary_says_what_happened_and_what_to_do() -> None:
     """Counts, coverage, risks, money, place, what failed and how to redo it."""
     partial = a_document("p.pdf", risks=(a_risk(),), missing=(PageRange(3, 4),), reason="rate limited")
 
-    shown = summary.render(a_result(partial, an_unopened_document()), "reports/x", "docpipe retry x")
+    shown = summary.render(a_result(partial, an_unopened_document()), "reports/x", "docpipe retry x", "docpipe run x")
 
     assert "0 done, 1 partial, 1 failed (0 unchanged)" in shown
     assert "18 of 20 read" in shown
@@ -464,7 +464,8 @@ def test_the_summary_says_what_happened_and_what_to_do() -> None:
     assert "reports/x\n" in shown
     assert "partial  p.pdf: rate limited" in shown
     assert "failed   broken.pdf: not a PDF" in shown
-    assert shown.endswith("docpipe retry x\n")
+    assert "To try these again: docpipe retry x\n" in shown
+    assert shown.endswith("Files that cannot be opened: mend or replace them, then docpipe run x\n")
 
 
 def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:
@@ -474,7 +475,8 @@ def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:
     documents = [replace(one, path=f"{i}\x1b[2J" + "契" * 300, unfinished_runs=7) for i in range(5000)]
     run = replace(RUN, status=RunStatus.STOPPED, stopped_because="\x1b]0;pwned\x07" * 50)
 
-    shown = summary.render(replace(a_result(*documents, run=run, rules=True), title="契" * 500), "r", "docpipe retry x")
+    result = replace(a_result(*documents, run=run, rules=True), title="契" * 500)
+    shown = summary.render(result, "r", "docpipe retry x", "docpipe run x")
 
     lines = shown.splitlines()
     assert len(lines) <= 25

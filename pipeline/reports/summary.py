@@ -30,10 +30,14 @@ _BOLD, _RED, _YELLOW, _GREEN = "1", "31", "33", "32"
 _STATUS_STYLES = {RunStatus.COMPLETE: _GREEN, RunStatus.INCOMPLETE: _YELLOW}
 
 
-def render(result: RunResult, report: str, retry_command: str, color: bool = False) -> str:
+def render(
+    result: RunResult, report: str, retry_command: str | None, run_command: str | None = None, color: bool = False
+) -> str:
     """At most 25 lines of at most 100 columns, ending with a newline; ``color`` adds ANSI styles.
 
-    ``report`` and ``retry_command`` are there to be copied, so they are never cut.
+    ``retry_command`` takes up what is not fully read, ``run_command`` reads files that cannot be opened once they
+    were mended; None where there is no such document. These and ``report`` are there to be copied, so they are
+    never cut.
     """
     status = result.run.status
     lines = [_fit(f"{one_line(result.title)}: {status}")]
@@ -47,10 +51,14 @@ def render(result: RunResult, report: str, retry_command: str, color: bool = Fal
     lines += ["", *(f"{label:<11} {_fit(text, COLUMNS - 12)}" for label, text in _facts(result))]
     lines.append(f"{'Report':<11} {printable(report)}")
     if attention := needing_attention(result):
-        lines += ["", _styled("Not fully read", _BOLD, color), *map(_named, attention[:MAX_NAMED])]
-        if len(attention) > MAX_NAMED:
-            lines.append(f"  and {len(attention) - MAX_NAMED:,} more")
-        lines.append(f"To try these again: {printable(retry_command)}")
+        hints = [f"To try these again: {printable(retry_command)}"] if retry_command else []
+        if run_command:
+            hints.append(f"Files that cannot be opened: mend or replace them, then {printable(run_command)}")
+        named = MAX_NAMED + 1 - len(hints)
+        lines += ["", _styled("Not fully read", _BOLD, color), *map(_named, attention[:named])]
+        if len(attention) > named:
+            lines.append(f"  and {len(attention) - named:,} more")
+        lines += hints
     return "\n".join(lines) + "\n"
 
 
