@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import chunk_worker, endpoints, messages, pdf
+from pipeline import chunk_worker, endpoints, messages, pdf, run
 from pipeline.domain import Failure, FailureClass, Usage
 from pipeline.errors import ExitCode, PipelineError
 from pipeline.job import Job
@@ -39,7 +39,7 @@ def check_job(job: Job, environment: Mapping[str, str]) -> Iterator[Finding]:
     yield _folder(job)
     if job.source.passwords_env:
         yield _passwords(job.source.passwords_env, environment)
-    yield _writable("report folder", job.report.folder)
+    yield _report_folder(job)
     yield _ledger(job)
     yield _price(job)
     try:
@@ -76,6 +76,14 @@ def _passwords(name: str, environment: Mapping[str, str]) -> Finding:
     return Finding("passwords", f"{len(passwords.candidates)} from {name}")
 
 
+def _report_folder(job: Job) -> Finding:
+    try:
+        run.check_report_folder(job)
+    except PipelineError as error:
+        return Finding("report folder", str(error), error.exit_code)
+    return _writable("report folder", job.report.folder)
+
+
 def _writable(what: str, folder: Path) -> Finding:
     place = folder
     while not os.access(place, os.F_OK):  # it will be made; below a closed folder nothing can be seen
@@ -107,9 +115,11 @@ def _price(job: Job) -> Finding:
     prices = PriceList(job.prices.input, job.prices.output)
     if prices.cost_usd(job.endpoint.model, Usage()) is not None:
         return Finding("price", f"of {job.endpoint.model} is known")
-    text = f"of {job.endpoint.model} is unknown; costs are reported as unknown until [prices] says it"
-    # Only a budget cannot do without.
-    return Finding("price", text, ExitCode.SETTINGS if job.budget.max_usd is not None else ExitCode.COMPLETE)
+    try:
+        run.check_budget(job)
+    except PipelineError as error:
+        return Finding("price", str(error), error.exit_code)
+    return Finding("price", f"of {job.endpoint.model} is unknown; costs are reported as unknown until [prices] says it")
 
 
 async def _greeted(job: Job, key: str | None) -> Finding:

@@ -72,8 +72,8 @@ def run_job(
         PipelineError: nothing could be done; see ``errors``.
         KeyboardInterrupt: stopped before anything was sent, or twice; what was recorded stays recorded.
     """
-    _check_budget(job)
-    _check_report_folder(job)
+    check_budget(job)
+    check_report_folder(job)
     _set_up(sandbox, job, passwords)
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
@@ -100,7 +100,7 @@ def report_job(
     Raises:
         PipelineError: see ``errors``; a run that is under way writes its own report.
     """
-    _check_report_folder(job)
+    check_report_folder(job)
     _set_up(sandbox, job, passwords)
     with Lock(job.ledger.path), signals.terminable():
         with Ledger.reading(job.ledger.path) as ledger:
@@ -315,7 +315,12 @@ async def _prove(proving: Proving, standing: Standing, observer: Observer) -> St
     return None
 
 
-def _check_budget(job: Job) -> None:
+def check_budget(job: Job) -> None:
+    """Whether the job's budget can be held.
+
+    Raises:
+        SettingsError: the price of its model is unknown.
+    """
     if job.budget.max_usd is not None and _prices(job).cost_usd(job.endpoint.model, Usage()) is None:
         raise SettingsError(
             f"[budget] max_usd cannot be held: the price of {job.endpoint.model} is unknown; "
@@ -323,8 +328,12 @@ def _check_budget(job: Job) -> None:
         )
 
 
-def _check_report_folder(job: Job) -> None:
-    """Two jobs in one folder would take each other's pages away."""
+def check_report_folder(job: Job) -> None:
+    """Whether the report folder is the job's own: two jobs in one folder would take each other's pages away.
+
+    Raises:
+        SettingsError: it holds the report of another job.
+    """
     owner = reports.owner(job.report.folder)
     if owner not in (None, job.name):
         raise SettingsError(f"{job.report.folder} holds the report of the job {owner}; set [report] folder to another")

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import check, job
 from pipeline.check import Finding
-from pipeline.errors import ExitCode
+from pipeline.errors import ExitCode, SettingsError
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.ledger import Ledger, Lock
 from pipeline.serve import Endpoint, running
@@ -182,6 +182,20 @@ def test_a_report_folder_that_is_a_file_is_found(workspace: Workspace) -> None:
         assert str(workspace.folder / "file") in found["report folder"].text
 
 
+def test_a_report_folder_of_another_job_is_found(workspace: Workspace) -> None:
+    """In the words with which a run refuses it."""
+    workspace.write_job()
+    workspace.run()
+    workspace.job_file = workspace.folder / "other.toml"
+    workspace.write_job(ledger={"path": "other.sqlite3"})
+    found = findings(workspace)
+    with pytest.raises(SettingsError) as refused:
+        workspace.run()
+    assert wrong(found) == {"report folder": ExitCode.SETTINGS}
+    assert found["report folder"].text == str(refused.value)
+    assert "holds the report of the job job;" in str(refused.value)
+
+
 def test_a_full_disk_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the run fails at its end."""
     workspace.write_job()
@@ -241,12 +255,16 @@ def test_a_good_ledger_says_when_the_job_last_ran(workspace: Workspace) -> None:
 def test_only_a_budget_needs_a_known_price(
     workspace: Workspace, sections: dict[str, Any], exit_code: ExitCode | None
 ) -> None:
-    """Without one an unknown price is said and no trouble."""
+    """Without one an unknown price is said and no trouble; with one it is said as the run says it."""
     with running(Endpoint()) as base_url:
         workspace.write_job(base_url, endpoint={"model": "nobody-knows"}, **sections)
         found = findings(workspace, DOCPIPE_TEST_KEY=KEY)
-    assert wrong(found) == ({"price": exit_code} if exit_code else {})
-    assert ("unknown" in found["price"].text) == ("prices" not in sections)
+        assert wrong(found) == ({"price": exit_code} if exit_code else {})
+        assert ("unknown" in found["price"].text) == ("prices" not in sections)
+        if exit_code:
+            with pytest.raises(SettingsError) as refused:
+                workspace.run()
+            assert found["price"].text == str(refused.value)
 
 
 def test_a_missing_key_is_found_and_nothing_is_sent(workspace: Workspace) -> None:
