@@ -16,6 +16,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
@@ -24,6 +25,7 @@ from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from pipeline.errors import SettingsError
 from pipeline.text import shortened
 
 _TIMEOUT_S_PER_MB = 1.0
@@ -65,6 +67,7 @@ class Sandbox:
         self._before: tuple[str, object] | None = None
         self._starting: threading.Thread | None = None
         self._stopped = False
+        self._worked = False
         self._pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPool:
@@ -89,6 +92,7 @@ class Sandbox:
         Raises:
             SandboxError: no result, with the reason.
             InterruptedError: the worker was ended from outside.
+            SettingsError: this machine starts no worker, not even a first.
             Exception: what the function itself raised.
         """
         given = self._limits.for_file(size_bytes)
@@ -96,9 +100,15 @@ class Sandbox:
             pool = self._pool
             try:
                 future = pool.schedule(_call, args=[given, self._before, function, *args])
-            except RuntimeError:
+            except RuntimeError as error:
+                if isinstance(error.__cause__, OSError) and not self._worked:
+                    raise SettingsError(
+                        f"the processes that read documents cannot be started: {error.__cause__}; look at the limit of"
+                        " processes, and whether TMPDIR is a short path to a folder that can be written"
+                    ) from None
                 self._replace(pool)
                 continue
+            self._worked = True
             try:
                 return await asyncio.wrap_future(future)
             except BrokenProcessPool:  # an idle worker was ended from outside, say by the system out of memory
@@ -121,8 +131,12 @@ class Sandbox:
 
     def start(self) -> None:
         """Have the processes start while the caller is busy with other things."""
-        self._starting = threading.Thread(target=self._pool.schedule, args=[os.getpid], daemon=True)
+        self._starting = threading.Thread(target=self._start_pool, daemon=True)
         self._starting.start()
+
+    def _start_pool(self) -> None:
+        with suppress(RuntimeError):  # the first call will say what is wrong
+            self._pool.schedule(os.getpid)
 
     def stop(self) -> None:
         """Begin to end the workers; no call may follow."""

@@ -6,6 +6,7 @@ The functions called are the standard library's own: a worker finds them without
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import resource
@@ -14,11 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from pipeline import sandbox as sandbox_module
+from pipeline.errors import SettingsError
 from pipeline.pdf import PdfError
 from pipeline.sandbox import Limits, Sandbox, SandboxError
 
@@ -243,6 +246,21 @@ def test_a_start_in_the_background_does_no_harm(sandbox: Sandbox) -> None:
     sandbox.start()
 
     assert asyncio.run(still_works(sandbox))
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["by a call", "in the background"])
+def test_a_machine_that_starts_no_process_blames_no_file(monkeypatch: pytest.MonkeyPatch, early: bool) -> None:
+    """The settings are to blame: the limit of processes, or a folder whose path is too long for a socket."""
+
+    def no_more(process: BaseProcess) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(BaseProcess, "start", no_more)
+    with Sandbox(1) as box:
+        if early:
+            box.start()
+        with pytest.raises(SettingsError, match=r"cannot be started: .*Resource temporarily unavailable"):
+            asyncio.run(box.call(0, "os:getpid"))
 
 
 def test_leaving_ends_the_workers_and_the_calls_they_are_at() -> None:
