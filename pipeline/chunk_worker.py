@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,15 +81,15 @@ class ChunkWorker:
                 return payload
             return await self._reduced(chunk, source, target, cut.size_bytes, reduced)
         except (PdfError, ImageError, SandboxError) as error:
-            target.unlink(missing_ok=True)  # what a process that was killed had written
+            _remove(target)  # what a process that was killed had written
             if isinstance(error, PdfError) and error.encrypted:  # it was opened before, with a password not here now
                 return failures.not_this_run(str(error))
             return Failure(FailureClass.DOCUMENT, str(error))
         except SourceChangedError:
-            target.unlink(missing_ok=True)
+            _remove(target)
             return failures.not_this_run(_CHANGED)
         except OSError as error:
-            target.unlink(missing_ok=True)  # what a full disk cut short
+            _remove(target)  # what a full disk cut short
             return failures.not_this_run(f"{chunk.pages.label} could not be read or spooled: {error.strerror}")
 
     def _in_two(self, cut: Copied, payload: Payload, most_bytes: int) -> Split:
@@ -143,7 +144,7 @@ class ChunkWorker:
             if fits is not None:
                 pictures = (Picture(MediaType.JPEG, fits),) if is_picture else ()
                 return Payload(target, fits, pictures, f"{chunk.pages.label} alone was too large: {words}")
-        target.unlink(missing_ok=True)
+        _remove(target)
         why = "was too large for the API" if halved else f"makes {self._in_words(size_bytes)}"
         return Failure(
             FailureClass.TOO_LARGE, f"{chunk.pages.label} alone {why}, and cannot be made small enough{trouble}"
@@ -212,7 +213,13 @@ _CHANGED = "the file changed while the run was under way; the next run reads it 
 
 def _delete(payload: Payload) -> None:
     if payload.spooled_bytes and payload.path:
-        payload.path.unlink(missing_ok=True)
+        _remove(payload.path)
+
+
+def _remove(path: Path) -> None:
+    """Take a spooled file away, or leave it to the end of the run: no answer may be lost over it."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def received(reply: Reply) -> tuple[Message, Exchange] | Failure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -335,6 +336,24 @@ def test_a_spooled_file_that_is_gone_is_a_value(workspace: Workspace, sandbox: S
         outcome = bench.send(chunk(1, 2), original_of(contract), payload)
     assert isinstance(outcome, Failure)
     assert "could not be read" in outcome.reason
+
+
+def test_a_spool_that_gives_no_file_back_loses_no_answer(
+    workspace: Workspace, sandbox: Sandbox, contract: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was paid for; the file goes at the end of the run, with the folder. So goes one that was cut in vain."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with running(Endpoint()) as base_url:
+        bench = Bench(workspace, sandbox, base_url)
+        payload = bench.prepare(chunk(1, 2), original_of(contract))
+        monkeypatch.setattr(Path, "unlink", refuse)
+        assert isinstance(payload, Payload)
+        assert isinstance(bench.send(chunk(1, 2), original_of(contract), payload), Answer)
+        bench.max_request_bytes = bench.around_bytes + 1000
+        assert isinstance(bench.prepare(chunk(4, 4), original_of(contract)), Failure)
 
 
 def test_a_spool_that_takes_no_file_is_a_value(workspace: Workspace, sandbox: Sandbox, contract: Path) -> None:
