@@ -270,7 +270,7 @@ def test_a_ledger_from_before_reports_were_remembered_has_nothing_to_compare_wit
     workspace.write_job()
     workspace.run()
     with closing(sqlite3.connect(workspace.ledger)) as database:
-        database.executescript("DROP TABLE reported; ALTER TABLE runs DROP COLUMN by_rules; PRAGMA user_version = 6")
+        database.executescript("DELETE FROM reported; UPDATE runs SET by_rules = NULL")  # as migrated
     second, third = workspace.run(), workspace.run()
 
     assert (second.compared, marks(second)) == (None, {"a.pdf": (None, [None])})
