@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from pipeline import quotes
 from pipeline.domain import (
     Change,
     Comparison,
@@ -28,10 +27,10 @@ from pipeline.domain import (
     RunResult,
     ToRemember,
 )
+from pipeline.normal_form import normal_form
 
 _ALIKE = 0.6  # see _likeness
 _LOOKED_AT = 10  # on each side of a risk's own place: a thousand risks of one category on one page stay cheap
-_WORD = re.compile(r"\w+|[%‰$€£¥]")
 
 
 def compare(result: RunResult, memory: Memory | None) -> tuple[RunResult, ToRemember]:
@@ -123,7 +122,12 @@ def _compared(document: DocumentResult, origin: _Origin | None, has_memory: bool
 
 
 def _is_gone(document: DocumentResult, old: _Old) -> bool:
-    """Whether what was read tells that a risk which was not found again is not there any more."""
+    """Whether what was read tells that a risk which was not found again is not there any more.
+
+    What docpipe itself saw in the same bytes is still in them, though it may not have looked this time.
+    """
+    if old.risk.own_check and old.same_bytes:
+        return False
     if document.status is DocumentStatus.DONE:
         return True
     page = old.risk.page
@@ -147,7 +151,9 @@ def _remembered(document: DocumentResult, then: Remembered | None, left: Iterabl
 
 
 def _stripped(risk: Risk) -> Risk:
-    return Risk(risk.title, risk.category, risk.severity, risk.page, risk.quote, "", "", id=risk.id)
+    return Risk(
+        risk.title, risk.category, risk.severity, risk.page, risk.quote, "", "", own_check=risk.own_check, id=risk.id
+    )
 
 
 # --- risks
@@ -179,8 +185,10 @@ def _change(risk: Risk, was: _Old) -> Change | None:
         return Change.CHANGED
     if was.same_bytes or risk.quote == was.risk.quote:
         return None
-    now, then = (f" {_words(one.quote)} " for one in (risk, was.risk))
-    return None if now in then or then in now else Change.CHANGED  # a quote may begin earlier or end later
+    now, then = quotes.quote(risk.quote), quotes.quote(was.risk.quote)
+    # A quote may begin earlier or end later than the one before it.
+    is_part = quotes.find(now, quotes.Text(was.risk.quote)) or quotes.find(then, quotes.Text(risk.quote))
+    return None if now.normal == then.normal or is_part else Change.CHANGED
 
 
 def _new_ids(document: DocumentResult, old: Sequence[_Old], found: Sequence[_Old | None]) -> dict[int, str]:
@@ -218,7 +226,7 @@ def _is_equal(risk: Risk, old: _Old) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A risk as it is compared: ``words`` are those of its quote, or of its title where it quotes nothing.
+    """A risk as it is compared: ``words`` is the normal form of its quote, or of its title where it quotes nothing.
 
     ``place`` is that in its list. A page of 0 is not known.
     """
@@ -231,13 +239,8 @@ class _Seen:
 
 
 def _seen(place: int, risk: Risk) -> _Seen:
-    words = _words(risk.quote) or _words(risk.title)
+    words = quotes.quote(risk.quote).normal or normal_form(risk.title)
     return _Seen(place, risk, risk.page or 0, risk.category.casefold(), words)
-
-
-def _words(text: str) -> str:
-    """A quote's words without what differs from reading to reading: blanks, quotation marks, capitals."""
-    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def _order(one: _Seen) -> tuple[object, ...]:
@@ -281,7 +284,7 @@ def _similar(new: Sequence[_Seen], old: Sequence[_Seen], reach: int) -> Iterator
     for was in old:
         of_category[was.category][1].append(was)
     for ones, others in of_category.values():
-        grams = {id(one): (_grams(one.words), _grams(_words(one.risk.title))) for one in (*ones, *others)}
+        grams = {id(one): (_grams(one.words), _grams(normal_form(one.risk.title))) for one in (*ones, *others)}
         for one, was, apart in _near(ones, others, reach):
             likeness = _likeness(grams[id(one)], grams[id(was)])
             if likeness >= _ALIKE:

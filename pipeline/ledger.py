@@ -167,7 +167,7 @@ _MIGRATIONS = (
         status TEXT,                -- NULL: it was there no more
         sha256 TEXT,
         pages INTEGER,
-        risks TEXT NOT NULL,        -- JSON, a list for each: id, title, category, severity, page, quote
+        risks TEXT NOT NULL,        -- JSON, a list for each: id, title, category, severity, page, quote, own_check
         carried TEXT NOT NULL,      -- JSON, the same
         PRIMARY KEY (job, by_rules, path, run)
     ) STRICT, WITHOUT ROWID;
@@ -676,13 +676,13 @@ class Ledger:
 
 
 def _listed(risks: Iterable[Risk]) -> str:
-    return _json([[r.id, r.title, r.category, r.severity.value, r.page, r.quote] for r in risks])
+    return _json([[r.id, r.title, r.category, r.severity.value, r.page, r.quote, r.own_check] for r in risks])
 
 
 def _risks(listed: str) -> tuple[Risk, ...]:
     return tuple(
-        Risk(title, category, Severity(severity), page, quote, "", "", id=identity)
-        for identity, title, category, severity, page, quote in json.loads(listed)
+        Risk(title, category, Severity(severity), page, quote, "", "", own_check=own_check, id=identity)
+        for identity, title, category, severity, page, quote, own_check in json.loads(listed)
     )
 
 
