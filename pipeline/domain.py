@@ -6,11 +6,11 @@ docstring says otherwise. Sizes are bytes, times are seconds or ISO 8601 in UTC,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class Severity(StrEnum):
@@ -412,6 +412,11 @@ class ChunkProof:
 
     proofs: tuple[Proof, ...]
     planted: tuple[Risk, ...] = ()
+
+    @classmethod
+    def not_checkable(cls, claims: Iterable[Claim]) -> Self:
+        """That of a document whose texts cannot be read, also where the reader crashed over it."""
+        return cls(tuple(Proof(QuoteCheck.NOT_CHECKABLE, claim.page) for claim in claims))
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,7 +440,7 @@ class Ledger:
         )  # fmt: skip
         self._set_state(settled.chunk, settled.state, outcome)
         if isinstance(outcome, Answer):
-            self._database.execute(
+            written = self._database.execute(
                 """
                 INSERT INTO answers VALUES (?, ?, ?, ?, ?) ON CONFLICT (chunk) DO UPDATE
                 SET result = excluded.result, model = excluded.model,
@@ -449,7 +449,8 @@ class Ledger:
                 """,
                 (settled.chunk, _json(outcome.result), wire.model, wire.request_id, run, RULES_MODEL),
             )
-            self._database.execute("DELETE FROM proofs WHERE chunk = ?", (settled.chunk,))  # of an older answer
+            if written.rowcount:  # a proof was of the answer before
+                self._database.execute("DELETE FROM proofs WHERE chunk = ?", (settled.chunk,))
 
     def record_unsent(self, chunk: NewChunk, outcome: Failure | Split, state: ChunkState) -> None:
         """What became of a chunk that could not be sent at all. Inside a ``transaction``."""

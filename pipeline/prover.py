@@ -52,7 +52,7 @@ def prove(source: Source, pages: PageRange, claims: tuple[Claim, ...]) -> ChunkP
         raise SourceChangedError(source.path)
     try:
         if is_image:
-            return _not_checkable(claims)
+            return ChunkProof.not_checkable(claims)
         with splitter.opened(source) as copier:
             reader = copier.reader
             count = len(reader.pages)
@@ -63,11 +63,7 @@ def prove(source: Source, pages: PageRange, claims: tuple[Claim, ...]) -> ChunkP
                 places = [_place(claim, texts, chunk) for claim in claims]
                 return ChunkProof(tuple(_with_boxes(places, texts, document)), found)
     except PdfError:
-        return _not_checkable(claims)
-
-
-def _not_checkable(claims: Iterable[Claim]) -> ChunkProof:
-    return ChunkProof(tuple(Proof(QuoteCheck.NOT_CHECKABLE, claim.page) for claim in claims))
+        return ChunkProof.not_checkable(claims)
 
 
 # The texts of the document that was read last, since its next chunk is likely to be asked for next. One thread.

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.aggregator import Reading, merge
+from pipeline.aggregator import Reading, claims, merge
 from pipeline.domain import (
+    Box,
     Chunk,
+    ChunkProof,
     ChunkRecord,
     ChunkState,
+    Claim,
     Content,
     DocumentResult,
     DocumentStatus,
     FailureClass,
     KeyDate,
     PageRange,
+    Proof,
+    QuoteCheck,
+    Risk,
     Severity,
     SourceFile,
 )
@@ -311,3 +318,69 @@ def test_the_risks_do_not_depend_on_how_the_pages_were_cut(
     assert cut_at(Limits(max_pages, min(overlap, max_pages - 1), HUGE)) == whole
     kinds = {(page, c.casefold(), "".join(q.split()).casefold()) for page, f in enumerate(pages, 1) for c, _, q in f}
     assert {(page, category, quote) for page, category, _, quote in whole} == kinds
+
+
+def proven(record: ChunkRecord, *proofs: Proof, planted: tuple[Risk, ...] = ()) -> ChunkRecord:
+    return replace(record, proof=ChunkProof(proofs, planted))
+
+
+CORRECTED = Proof(QuoteCheck.PAGE_CORRECTED, 3, boxes=(Box(0.1, 0.2, 0.3, 0.4),))
+
+
+def test_claims_are_on_pages_of_the_original() -> None:
+    """In the order of the answer; a page that the chunk does not have is unknown."""
+    result = answered(risks=[risk(page=2, quote="a"), risk(page=99, quote="b")]).result or {}
+
+    assert claims(result, PageRange(11, 20)) == (Claim(12, "a"), Claim(None, "b"))
+
+
+def test_a_proof_says_where_a_risk_stands() -> None:
+    """With the page that the model named, where it is another, and what stands there."""
+    altered = Proof(QuoteCheck.ALTERED, 2, "shall not renew", CORRECTED.boxes)
+    record = answered(risks=[risk("A", 1, quote="a"), risk("B", 2, quote="b"), risk("C", 99, quote="c")])
+
+    by_title = {seen.title: seen for seen in merged((1, 5, proven(record, CORRECTED, altered, CORRECTED))).risks}
+    a, b, c = (by_title[title] for title in "ABC")
+
+    assert (a.title, a.page, a.named_page, a.quote_check, a.boxes) == ("A", 3, 1, "page_corrected", CORRECTED.boxes)
+    assert (b.title, b.page, b.named_page, b.quote_check, b.found) == ("B", 2, None, "altered", "shall not renew")
+    assert (c.title, c.page, c.named_page) == ("C", 3, None)
+
+
+def test_without_a_proof_no_quote_is_checked() -> None:
+    """Nor with one of other claims."""
+    record = answered(risks=[risk()])
+
+    for chunk in (record, proven(record), proven(record, CORRECTED, CORRECTED)):
+        (seen,) = merged((1, 5, chunk)).risks
+        assert (seen.quote_check, seen.page) == (None, 1)
+
+
+def test_a_corrected_page_makes_twins() -> None:
+    """Two chunks that report the same words on different pages report one risk, once the page is corrected."""
+    first = proven(answered(risks=[risk("A", 1)]), CORRECTED)
+    second = proven(answered(risks=[risk("B", 1)]), Proof(QuoteCheck.VERIFIED, 3))
+
+    (seen,) = merged((1, 3, first), (3, 5, second)).risks
+
+    assert seen.title == "A"
+
+
+def test_of_twins_the_one_that_stands_there_is_kept() -> None:
+    """Even where the other is worse; of two that stand there, the worse."""
+    lost = proven(answered(risks=[risk("lost", 3, "critical")]), Proof(QuoteCheck.NOT_FOUND, 3))
+    low = proven(answered(risks=[risk("low", 1, "low")]), Proof(QuoteCheck.VERIFIED, 3))
+    high = proven(answered(risks=[risk("high", 1, "high")]), Proof(QuoteCheck.VERIFIED, 3))
+
+    assert [r.title for r in merged((1, 3, lost), (3, 5, low)).risks] == ["low"]
+    assert [r.title for r in merged((1, 3, low), (3, 5, high)).risks] == ["high"]
+
+
+def test_what_docpipe_saw_itself_is_among_the_risks() -> None:
+    """Whatever the model says of those pages."""
+    own = Risk("Hidden", "prompt-injection", Severity.CRITICAL, 2, "ignore", "e", "r", own_check=True)
+
+    result = merged((1, 5, proven(answered(risks=[risk()]), CORRECTED, planted=(own,))))
+
+    assert result.risks[0] == own
+    assert len(result.risks) == 2

@@ -16,7 +16,11 @@ from typing import Any
 import pytest
 
 from pipeline.domain import (
+    RULES_MODEL,
     Answer,
+    Box,
+    Change,
+    ChunkProof,
     ChunkRecord,
     ChunkState,
     Content,
@@ -26,8 +30,12 @@ from pipeline.domain import (
     MediaType,
     Outcome,
     PageRange,
+    Proof,
+    QuoteCheck,
+    Risk,
     RunInfo,
     RunStatus,
+    Severity,
     SourceFile,
     Spending,
     Split,
@@ -242,6 +250,65 @@ def test_an_answer_that_json_cannot_spell_is_not_written(ledger: Ledger) -> None
         settled(ledger, attempt, answer({"summary": float("nan")}), ANSWERED)
 
     assert ledger.full_record("c1").state is OPEN
+
+
+def proven(ledger: Ledger, proof: ChunkProof, prover: int = 1, chunk: str = "c1") -> None:
+    with ledger.transaction():
+        ledger.record_proof(chunk, proof, prover)
+
+
+PROOF = ChunkProof(
+    (
+        Proof(QuoteCheck.PAGE_CORRECTED, 7, boxes=(Box(0.1, 0.2, 0.3, 0.4), Box(0.0, 0.5, 1.0, 1.0))),
+        Proof(QuoteCheck.ALTERED, None, found="合同 \u2028 '; DROP TABLE proofs; --"),
+    ),
+    planted=(
+        Risk("t", "c", Severity.HIGH, 3, "q", "e", "r", QuoteCheck.VERIFIED, 2, "f", (Box(0.0, 0.0, 0.5, 0.5),), True),
+        Risk("t", "c", Severity.LOW, None, "q", "e", "r", change=Change.NEW),
+    ),
+)
+
+
+def test_a_proof_comes_back_as_it_was(ledger: Ledger) -> None:
+    """With its chunk's answer; a later one takes its place."""
+    tried(ledger, answer(), ANSWERED)
+    assert ledger.full_record("c1").proof is None
+
+    proven(ledger, ChunkProof(()))
+    proven(ledger, PROOF)
+
+    assert ledger.full_record("c1").proof == PROOF
+
+
+def test_what_no_prover_or_another_one_saw_is_unproven(ledger: Ledger) -> None:
+    """Answered chunks of pages alone; a synthesis has no quotes."""
+    for chunk in ("c1", "c2"):
+        tried(ledger, answer(), ANSWERED, chunk=chunk)
+    tried(ledger, trouble(), OPEN, chunk="c3")
+    with ledger.transaction():
+        attempt = ledger.begin(NewChunk("s1", "k1", None), "r1", WHEN)
+    settled(ledger, attempt, answer(), ANSWERED, chunk="s1")
+    assert ledger.unproven(1) == {"c1", "c2"}
+
+    proven(ledger, PROOF)
+
+    assert ledger.unproven(1) == {"c2"}
+    assert ledger.unproven(2) == {"c1", "c2"}
+
+
+def test_a_new_answer_is_unproven(ledger: Ledger) -> None:
+    """A model's takes the place of the rules', whose proof goes; one that does not take it leaves the proof."""
+    rules = replace(answer(), exchange=replace(answer().exchange, model=RULES_MODEL))
+    tried(ledger, rules, ANSWERED)
+    proven(ledger, PROOF)
+
+    tried(ledger, answer(), ANSWERED)
+    assert ledger.unproven(1) == {"c1"}
+    assert ledger.full_record("c1").proof is None
+
+    proven(ledger, PROOF)
+    tried(ledger, answer(), ANSWERED)
+    assert ledger.full_record("c1").proof == PROOF
 
 
 # --- runs and money

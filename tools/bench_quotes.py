@@ -20,8 +20,8 @@ from pipeline.domain import Claim, MediaType, PageRange, QuoteCheck
 from pipeline.pdf import PdfError, Source
 from pipeline.prover import prove
 
-_SAMPLES = Path(__file__).resolve().parents[1] / "sample_docs" / "contracts"
-_QUOTES = 2_000
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_docs" / "contracts"
+QUOTES = 2_000
 _TRUE = (QuoteCheck.VERIFIED, QuoteCheck.PAGE_CORRECTED)
 
 
@@ -291,10 +291,10 @@ _CHANGES: tuple[tuple[str, _Change], ...] = (
 )  # fmt: skip
 
 
-def main(folder: Path = _SAMPLES) -> None:
+def main(folder: Path = SAMPLES) -> None:
     """Measure and print a line for each kind of quote, and every quote that was taken for what it is not."""
     begun = time.process_time()
-    rows = measure(folder, _QUOTES)
+    rows = measure(folder, QUOTES)
     spent_s = time.process_time() - begun
     for row in rows:
         print(f"{'true' if row.is_true else 'changed':8} {row.kind:34} {row.quotes:6} verified {row.verified:6}")
@@ -309,4 +309,4 @@ def main(folder: Path = _SAMPLES) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else _SAMPLES)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLES)
