@@ -48,7 +48,7 @@ _NEGATIONS = frozenset({
 _NEGATING = frozenset("不未无無非没沒勿莫否毋")  # in Chinese and Japanese, written without spaces
 
 # Scripts without spaces between words: Thai to Lao, Burmese, Khmer, and what stands from the CJK radicals to Yi.
-_UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0xA4CF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))  # fmt: skip # noqa: E501
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
 class Text:
@@ -73,15 +73,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote ready to be looked for: its normal form, and those of its ``parts`` where an ellipsis cuts it."""
+    """A quote ready to be looked for: its normal form, and those of its ``parts`` where an ellipsis cuts it.
+
+    ``is_short``: it says so little that it may stand on many pages by accident. ``is_dense``: most of it is of a
+    script without spaces, in which a character is nearly a word.
+    """
 
     normal: str
-    parts: tuple[str, ...] = ()
-
-    @property
-    def is_short(self) -> bool:
-        """Whether it says so little that it may stand on many pages by accident."""
-        return _weight(self.normal) < _SHORT_CHARS
+    parts: tuple[str, ...]
+    is_short: bool
+    is_dense: bool
 
 
 def quote(raw: str) -> Quote:
@@ -90,7 +91,9 @@ def quote(raw: str) -> Quote:
     text = raw[bullet.end() :] if bullet else raw
     parts = tuple(filter(None, map(normal_form, _ELLIPSIS.split(text))))
     is_cut = len(parts) > 1 and all(_weight(part) >= _PART_CHARS for part in parts)
-    return Quote(normal_form(text), parts if is_cut else ())
+    normal = normal_form(text)
+    weight = _weight(normal)
+    return Quote(normal, parts if is_cut else (), weight < _SHORT_CHARS, 2 * weight > (1 + _DENSE) * len(normal))
 
 
 def find(sought: Quote, text: Text) -> tuple[Span, ...]:
@@ -225,9 +228,7 @@ def _cuts_number(raw: str, normal: str, start: int, end: int, begin: int, stop: 
 
 def _spaced(character: str) -> bool:
     """Whether it is a letter or digit of a script that writes spaces between words."""
-    if not character.isalnum():
-        return False
-    return not any(first <= ord(character) <= last for first, last in _UNSPACED)
+    return character.isalnum() and not _UNSPACED.match(character)
 
 
 def _negated_before(raw: str, begin: int) -> bool:
@@ -268,7 +269,7 @@ def _is_negation_left_out(between: str) -> bool:
 
 def _weight(normal: str) -> int:
     """How much a normal form says, in letters of a script with spaces."""
-    return sum(_DENSE if c.isalpha() and not _spaced(c) else 1 for c in normal)
+    return len(normal) + (_DENSE - 1) * len(_UNSPACED.findall(normal))
 
 
 # --- what stands where a quote was changed
@@ -295,7 +296,7 @@ def nearest(sought: Quote, text: Text) -> Near | None:
     normal = sought.normal[:_COMPARED_CHARS]
     if len(normal) < _PART_CHARS // 2:
         return None
-    run = 2 if 2 * _weight(normal) >= (1 + _DENSE) * len(normal) else 3
+    run = 2 if sought.is_dense else 3
     window = _densest(_hits(normal, text.normal, run), len(normal) * 13 // 10 + 20)
     if window is None:
         return None
