@@ -13,6 +13,7 @@ import unicodedata
 from array import array
 
 _BRACKET = "\x01"  # of a number in brackets, as books write a loss; no other character folds to it
+_MINUS_MINUS = "\u2212"  # nothing else is: a minus by itself folds to a hyphen
 _ALIKE = {
     **dict.fromkeys("\x02\u00ad\u2212\ufffe", "-"),  # pdfium's marks of a hyphen at a line's end among them
     **dict.fromkeys("'’‘ʼ′＇", "'"),
@@ -125,7 +126,7 @@ def _sign(run: re.Match[str]) -> str:
     if after.isdigit() and before.isdigit():
         return _between_digits(text, signs)
     if signs.endswith("-") and (after.isdigit() or is_money(after)):
-        return "-"
+        return _MINUS_MINUS if text.endswith("--") else "-"
     if after.isdigit() and text[-1] in ".," and (len(text) > 1 or not before or is_money(before)):
         return text[-1]  # .5 without its zero
     return ""
@@ -135,7 +136,7 @@ def _between_digits(text: str, signs: str) -> str:
     if "^" in signs:
         return "^"
     if signs[-1:] == "-":
-        return "-"
+        return _MINUS_MINUS if text.endswith("--") else "-"
     if len(signs) == 1 and (signs in ":/" or signs == text) and signs != "(":
         return signs
     return " "
@@ -149,5 +150,5 @@ def is_money(character: str) -> bool:
 def belongs_to_number(character: str) -> bool:
     """Whether a character of the normal form beside a digit is part of the same number or amount."""
     return bool(character) and (
-        character.isdigit() or character in ".,:/-'^%‰‱" or character == _BRACKET or is_money(character)
+        character.isdigit() or character in ".,:/-\u2212'^%‰‱" or character == _BRACKET or is_money(character)
     )

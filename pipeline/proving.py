@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline import aggregator, pdf
-from pipeline.domain import Chunk, ChunkProof, Claim, Proof, QuoteCheck
+from pipeline.domain import Chunk, ChunkProof
 from pipeline.ledger import Ledger
 from pipeline.pdf import Source
 from pipeline.sandbox import Sandbox, SandboxError
@@ -95,14 +95,9 @@ class Proving:
         claims = aggregator.claims(result, chunk.pages)
         try:
             proof: ChunkProof = await self._sandbox.call(source.size_bytes, _PROVE, source, chunk.pages, claims)
-        except SandboxError:
-            proof = ChunkProof(tuple(map(_not_checkable, claims)))
+        except SandboxError:  # the file makes whoever looks into it crash or hang
+            proof = ChunkProof.not_checkable(claims)
         except (pdf.SourceChangedError, OSError):
             return
         with self._ledger.transaction():
             self._ledger.record_proof(chunk.id, proof, pdf.PROVER)
-
-
-def _not_checkable(claim: Claim) -> Proof:
-    """Of a claim about a file that makes whoever looks for it crash or hang."""
-    return Proof(QuoteCheck.NOT_CHECKABLE, claim.page)

@@ -211,7 +211,7 @@ def test_chunks_of_one_document_read_each_page_once(nine: Source, monkeypatch: p
 
     for first in (1, 4, 7):
         proof(nine, first, "Das Mietverhältnis endet ohne Kündigung.", PageRange(first, first + 2))
-    assert read == Counter(range(1, 10))
+    assert read == Counter(range(4, 10))  # those of the first chunk were read when it was looked at
 
     monkeypatch.setattr(prover, "_MOST_HELD_CHARS", 300)
     prover._held.clear()

@@ -61,6 +61,7 @@ def test_what_copying_changes_is_forgiven(words: str, page: str) -> None:
         ("a fee of 1,5 a day", "a fee of 1.5 a day"),
         ("a fee of 5 a day", "a fee of -5 a day"),
         ("a fee of −5 a day", "a fee of 5 a day"),
+        ("a fee of −-5 a day", "a fee of −5 a day"),
         ("a fee of 510 a day", "a fee of 5 10 a day"),
         ("a fee of 102 a day", "a fee of 10² a day"),
         ("a fee of 12 a day", "a fee of 1/2 a day"),

@@ -235,7 +235,7 @@ _NEGATION = re.compile(
     r"\b(?:not|no|none|non|nor|never|neither|without|cannot|nicht|keine?[nmrs]?|ohne|nie|weder)\b|[不未无非没]",
     re.IGNORECASE,
 )
-_NO_END = re.compile(rf"(?:{_NEGATION.pattern}).*|[-–—−%‰€$£¥0-9.,/:]+", re.IGNORECASE)
+_NO_END = re.compile(rf"(?:{_NEGATION.pattern}).*|[-–—−%‰€$£¥0-9.,/:]+|[a-z]", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:shall|may|will|must|is|are|can|darf|muss|kann|ist|sind|wird|werden|hat|haben)\b|[应可得须]")
 _CURRENCIES = "€$£¥"
 _OTHER_WORDS = ("supplier", "customer", "quarterly", "unlimited", "Mieter", "jährlich", "甲方", "乙方", "fully")
