@@ -110,7 +110,7 @@ def report(job: str, endpoint: str | None) -> int:
 
     loaded = _loaded(job, endpoint)
     name = loaded.source.passwords_env  # without them the pages of locked files have no pictures, and say so
-    passwords = pdf.passwords_of(name if name in os.environ else None, os.environ)
+    passwords = pdf.passwords_of(name if name and os.environ.get(name) else None, os.environ)
     with progress.shown() as observer, Sandbox() as sandbox:
         result = run.report_job(loaded, sandbox, observer, passwords)
     if result is None:

@@ -129,8 +129,8 @@ def _marks(picture: PagePicture | None, risks: Sequence[tuple[int, Risk]]) -> tu
             right, bottom = min(1.0, box.right + _MARGIN) * across, min(1.0, box.bottom + _MARGIN) * down
             if place == 0:
                 labels.append(_free(labels, left - _LABEL_PX / 2, (top + bottom) / 2))
-            sides = [round(value, 1) for value in (left, top, right - left, bottom - top)]
-            marks.append(Mark(number, risk.severity, *sides, labels[-1] if place == 0 else None))
+            x, y, width, height = (round(value, 1) for value in (left, top, right - left, bottom - top))
+            marks.append(Mark(number, risk.severity, x, y, width, height, labels[-1] if place == 0 else None))
     return tuple(marks)
 
 
