@@ -15,7 +15,6 @@ import pytest
 
 from pipeline import reports
 from pipeline.domain import (
-    Change,
     Comparison,
     DocumentResult,
     KeyDate,
@@ -28,14 +27,14 @@ from pipeline.domain import (
 from pipeline.reports import html, pages
 from pipeline.reports.names import document_name
 from pipeline.reports.presentation import one_line
-from tests.report_values import LINE, RUN, a_document, a_night, a_result, a_risk, an_unopened_document
-from tests.test_report_formats import INJECTIONS, hostile
+from tests import payloads
+from tests.report_values import LINE, RUN, a_document, a_night, a_result, a_risk, an_unopened_document, saying
 
 PICTURE = PagePicture(b"RIFF", 800, 1000)
 
 
 OWN_LINK = re.compile(
-    r"#[\w=-]+|documents/([\w%-]*\.html(#risk-\d+)?)?|risks\.csv|\.\./index\.html|\.\./\.\./docs/x\.pdf(#page=\d+)?"
+    r"#[\w=-]+|documents/([\w%-]*\.html(#risk-\d+)?)?|risks\.csv|\.\./index\.html|(\.\./)+contracts/[\w.~/%-]*(#page=\d+)?"
     r"|data:image/webp;base64,[A-Za-z0-9+/=]+"
 )
 
@@ -64,24 +63,20 @@ class Outline(HTMLParser):
 
 
 def hostile_night(text: str) -> RunResult:
-    """``hostile`` with what only a comparison and a check of quotes bring."""
-    result = hostile(text)
+    """``saying`` with a place on the page for every risk."""
+    result = saying(text)
     document, *others = result.documents
-    risks = tuple(
-        replace(r, found=text, quote_check=QuoteCheck.ALTERED, boxes=(LINE,), id=text, change=Change.NEW)
-        for r in document.risks
-    )
-    document = replace(document, risks=risks, gone_risks=(a_risk(text),), recovered=True, change=Change.CHANGED)
-    return replace(result, documents=(document, *others), compared=Comparison(text, text, (text,)))
+    risks = tuple(replace(r, boxes=(LINE,)) for r in document.risks)
+    return replace(result, documents=(replace(document, risks=risks), *others))
 
 
 def both_pages(text: str) -> list[Outline]:
     result = hostile_night(text)
-    page = html.render_document(result.documents[0], result, "../../docs/x.pdf", {6: PICTURE})
+    page = html.render_document(result.documents[0], result, {6: PICTURE})
     return [Outline(html.render(result, {"csv"})), Outline(page)]
 
 
-@pytest.mark.parametrize("text", INJECTIONS)
+@pytest.mark.parametrize("text", payloads.ALL)
 def test_nothing_in_a_document_comes_alive_in_html(text: str) -> None:
     """The pages have the very tags and attributes of their templates, and link only where the templates do."""
     plain = "\n".join(["Plain words"] * sum(bool(line.strip()) for line in text.splitlines()))
@@ -95,7 +90,7 @@ def test_nothing_in_a_document_comes_alive_in_html(text: str) -> None:
         assert one_line(text) in page.text
 
 
-@pytest.mark.parametrize("text", INJECTIONS)
+@pytest.mark.parametrize("text", payloads.ALL)
 def test_the_rows_of_the_register_are_data_whatever_they_hold(text: str) -> None:
     """They stand in one element that no text can end, and a program reads back what was said."""
     page = Outline(html.render(hostile_night(text)))
@@ -188,7 +183,7 @@ def test_html_of_nothing_says_so() -> None:
 def test_a_page_shows_its_risks_in_page_order_with_their_places_on_the_picture() -> None:
     """A picture once for each page, a rectangle for each line, in the picture's pixels with a small margin."""
     result = a_night()
-    page = html.render_document(result.documents[0], result, None, {2: PICTURE, 6: PICTURE, 9: PICTURE})
+    page = html.render_document(result.documents[0], result, {2: PICTURE, 6: PICTURE, 9: PICTURE})
 
     assert re.findall(r"<h3>Page (\w+)", page) == ["2", "6", "9", "11", "unknown"]
     assert page.count("<img") == 3
@@ -252,7 +247,7 @@ def test_pictures_stop_where_the_page_has_no_room_for_more() -> None:
     assert sorted(drawn) == [1, 3, 4, 5, 6, 7, 8]
     assert left_out == list(range(9, 101))
     assert len(asked) < 20
-    text = html.render_document(document, a_result(document), None, drawn, left_out)
+    text = html.render_document(document, a_result(document), drawn, left_out)
     assert text.count("has room for 6 MB") == 92
     assert text.count("could not be drawn") == 1
 

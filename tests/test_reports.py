@@ -59,7 +59,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     """Programs find every key of the contract where it is documented."""
     report = json.loads(json_report.render(a_result(a_document(risks=(a_risk(),)))))
 
-    assert list(report) == ["schema", "job", "title", "run", "totals", "pages", "documents"]
+    assert list(report) == ["schema", "job", "title", "run", "totals", "undrawn", "documents"]
     assert report["schema"] == 1
     assert " ".join(report["run"]) == (
         "id started_at finished_at status exit_code endpoint model version stopped_because reads_with_rules expected"

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.domain import DocumentResult, PagePicture, RunResult
-from pipeline.reports import csv_report, digest, json_report, markdown
+from pipeline.reports import csv_report, digest, json_report, links, markdown
 from pipeline.reports.files import Staging, staging, written_ns
 from pipeline.reports.names import document_name
-from pipeline.reports.pages import Draw, Originals, folder_url, original_url, pictures
+from pipeline.reports.pages import Draw, Originals, pictures
 
 __all__ = ["FORMATS", "Draw", "Originals", "load", "owner", "write"]
 
@@ -65,23 +65,24 @@ def write(
     pages_folder = folder / "documents"
     last = _last_report(folder)
     if originals is not None:
-        result = replace(result, originals=folder_url(originals.folder, folder))
+        result = replace(result, originals=links.way(originals.folder, folder))
     shown = _shown(json_report.head(result), map(json_report.document, result.documents))
     kinds = [suffix for name, suffix in _PAGES.items() if name in formats]
     with staging(folder, *([pages_folder] if kinds else [])) as staged:
-        made = None
+        undrawn = None
         if "markdown" in formats:
             _add_markdown(staged, result, shown, last, pages_folder)
             staged.add(folder / "SUMMARY.md", digest.render(result).encode())
         if "html" in formats:
-            made = _add_pages(staged, result, shown, last, pages_folder, originals)
+            draw = originals.draw if originals else None
+            undrawn = _add_pages(staged, result, shown, last, pages_folder, draw)
         if "csv" in formats:
             staged.add(folder / "risks.csv", csv_report.render(result).encode("utf-8-sig" if csv_bom else "utf-8"))
         if "xlsx" in formats and not (shown == last.shown and _has_workbook(last.vouched_for(folder), formats)):
             staged.add(folder / "risks.xlsx", _workbook(result, "html" in formats))
         if "html" in formats:
             staged.add(folder / "index.html", _index(result, formats))
-        staged.add(folder / "report.json", json_report.render(result, made))
+        staged.add(folder / "report.json", json_report.render(result, undrawn))
         # Without its format no file is kept: nothing would keep it in step with the report.
         kept = {f"{name}{suffix}" for name in shown.documents for suffix in kinds}
         listed = {f"{name}{suffix}" for name in last.shown.documents for suffix in _PAGES.values()}
@@ -118,25 +119,17 @@ def _add_markdown(staged: Staging, result: RunResult, shown: _Shown, last: _Last
 
 
 def _add_pages(
-    staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path, originals: Originals | None
-) -> json_report.Pages:
-    """The pages that changed, one document's pictures in memory at a time."""
-    source = folder_url(originals.folder, folder) if originals else None
-    if last.made and last.made.source == source:
-        due = {document.path for document, _ in _changed(result, shown, last, folder, ".html")} | set(last.made.undrawn)
-    else:  # there are none, or they lead to where the documents were before
-        due = {document.path for document in result.documents}
+    staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path, draw: Draw | None
+) -> list[str]:
+    """The pages that changed, one document's pictures in memory at a time; the documents that lack a picture."""
+    due = {document.path for document, _ in _changed(result, shown, last, folder, ".html")} | last.undrawn
     undrawn = []
     for document in (d for d in result.documents if d.path in due):
-        if originals is None:
-            page = _page(document, result, None, None, ())
-        else:
-            drawn, left_out = pictures(document, originals.draw)
-            if not {r.page for r in document.risks if r.page} <= {*drawn, *left_out}:
-                undrawn.append(document.path)
-            page = _page(document, result, original_url(document.path, originals.folder, folder), drawn, left_out)
-        staged.add(folder / f"{document_name(document.path)}.html", page)
-    return json_report.Pages(source, tuple(undrawn))
+        drawn, left_out = pictures(document, draw) if draw else (None, [])
+        if drawn is not None and not {r.page for r in document.risks if r.page} <= {*drawn, *left_out}:
+            undrawn.append(document.path)
+        staged.add(folder / f"{document_name(document.path)}.html", _page(document, result, drawn, left_out))
+    return undrawn
 
 
 # The libraries of these two load slowly: they are loaded by the first that renders, or ahead of it by ``load``.
@@ -162,21 +155,20 @@ def _index(result: RunResult, formats: Collection[str]) -> bytes:
 def _page(
     document: DocumentResult,
     result: RunResult,
-    original: str | None,
     drawn: Mapping[int, PagePicture] | None,
     left_out: Collection[int],
 ) -> bytes:
     from pipeline.reports import html
 
-    return html.render_document(document, result, original, drawn, left_out).encode()
+    return html.render_document(document, result, drawn, left_out).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
     """What a report shows but for when it was made, what that cost and with what it was compared.
 
-    ``reader`` is what a document's page shows of the run (see ``markdown.render_document``), ``ending``
-    is what a workbook shows besides: how the run ended, the way to the originals, what was removed. ``documents``
+    ``reader`` is what a document's page shows of the run (see ``html.render_document``), ``ending`` is what a
+    workbook shows besides: how the run ended, what was removed. ``documents``
     go by the name of their page, without whether the run sent anything for them.
     """
 
@@ -188,8 +180,8 @@ class _Shown:
 def _shown(head: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> _Shown:
     run = head["run"]
     return _Shown(
-        (head["title"], run["model"], run["version"], run["reads_with_rules"]),
-        (run["status"], run["stopped_because"], run["originals"], (run["compared"] or {}).get("removed")),
+        (head["title"], run["model"], run["version"], run["reads_with_rules"], run["originals"]),
+        (run["status"], run["stopped_because"], (run["compared"] or {}).get("removed")),
         {document_name(d["path"]): {key: d[key] for key in d if key != "unchanged"} for d in documents},
     )
 
@@ -200,7 +192,7 @@ class _LastReport:
 
     shown: _Shown
     written_ns: int
-    made: json_report.Pages | None
+    undrawn: frozenset[str]
 
     def vouched_for(self, folder: Path) -> Collection[str]:
         """The files in ``folder`` that it speaks for.
@@ -215,8 +207,7 @@ def _last_report(folder: Path) -> _LastReport:
     path = folder / "report.json"
     try:
         report = json.loads(path.read_bytes())
-        pages = report.get("pages")
-        made = json_report.Pages(pages["source"], tuple(pages["undrawn"])) if pages else None
-        return _LastReport(_shown(report, report["documents"]), path.stat().st_mtime_ns, made)
+        undrawn = frozenset(report["undrawn"] or ())
+        return _LastReport(_shown(report, report["documents"]), path.stat().st_mtime_ns, undrawn)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return _LastReport(_Shown((), (), {}), 0, None)
+        return _LastReport(_Shown((), (), {}), 0, frozenset())

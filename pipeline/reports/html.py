@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import jinja2
 
 from pipeline.domain import ChunkState, DocumentResult, PagePicture, QuoteCheck, RunInfo, RunResult, Severity
-from pipeline.reports import index_data, pages
+from pipeline.reports import index_data, links, pages
 from pipeline.reports.json_report import totals
-from pipeline.reports.names import document_name
 from pipeline.reports.news import news
 from pipeline.reports.presentation import (
     QUOTE_LABELS,
+    again,
     counted,
     coverage,
+    difference,
     moment,
     money,
     needing_attention,
@@ -54,7 +54,7 @@ def render(result: RunResult, formats: Iterable[str] = ()) -> str:
         news_shown=_NEWS_SHOWN,
         attention=needing_attention(result)[:_ATTENTION_SHOWN],
         unread=len(needing_attention(result)),
-        again=_again(result),
+        again=again(result),
         duration=_duration(result.run),
         register=rows[:_WORST_SHOWN],
         risks=len(rows),
@@ -69,31 +69,23 @@ def render(result: RunResult, formats: Iterable[str] = ()) -> str:
 def render_document(
     document: DocumentResult,
     result: RunResult,
-    original: str | None = None,
     pictures: Mapping[int, PagePicture] | None = None,
     left_out: Iterable[int] = (),
 ) -> str:
-    """The page of one document. Of ``result`` it shows the title, the model, the version and the rules notice.
+    """The page of one document.
 
-    ``original`` is the document's own URL from there. ``pictures`` are those of its pages, None where none are made;
-    the pages ``left_out`` have none for want of room.
+    Of ``result`` it shows the title, the model, the version, the rules notice and the way to the originals.
+    ``pictures`` are those of its pages, None where none are made; the pages ``left_out`` have none for want of room.
     """
     unanswered = [c for c in document.chunks if c.status in (ChunkState.FAILED, ChunkState.OPEN)]
     return _DOCUMENT.render(
         document=document,
         result=result,
         sections=pages.sections(document, pictures or {}, left_out, draws=pictures is not None),
-        original=original,
+        original=partial(_original_from_page, result, document),
         unanswered=unanswered,
         unchecked=unchecked_quotes(document.risks),
     )
-
-
-def _again(result: RunResult) -> str:
-    """The command that takes up again what was not read."""
-    unsent = any(chunk.status is ChunkState.OPEN for document in result.documents for chunk in document.chunks)
-    words = ("docpipe", "run" if unsent else "retry", result.job, "--endpoint", result.run.endpoint)
-    return shlex.join(words)
 
 
 def _duration(run: RunInfo) -> str:
@@ -113,8 +105,10 @@ def _finalized(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not is_ours else value
 
 
-def _page_url(document: DocumentResult) -> str:
-    return f"documents/{quote(document_name(document.path))}.html"
+def _original_from_page(result: RunResult, document: DocumentResult, page: int | None = None) -> str:
+    """The document's address as it is from its own page; "" if it is not known."""
+    address = links.original(result, document, page)
+    return f"../{address}" if address else ""
 
 
 def _numbers(document: DocumentResult) -> dict[int, int]:
@@ -123,7 +117,7 @@ def _numbers(document: DocumentResult) -> dict[int, int]:
 
 
 def _risk_url(document: DocumentResult, risk: Any) -> str:
-    return f"{_page_url(document)}#risk-{_numbers(document)[id(risk)]}"
+    return f"{links.html_page(document)}#risk-{_numbers(document)[id(risk)]}"
 
 
 def _policy(style: str, script: str | None) -> str:
@@ -162,8 +156,7 @@ def _environment() -> jinja2.Environment:
         "counted": counted,
         "money": money,
         "moment": moment,
-        "page_url": _page_url,
-        "differences": pages.differences,
+        "page_url": links.html_page,
     }
     environment.globals |= {
         "quote_labels": QUOTE_LABELS,
@@ -171,7 +164,7 @@ def _environment() -> jinja2.Environment:
         "checks": list(QuoteCheck),
         "severities": list(Severity),
         "risk_url": _risk_url,
-        "at_page": pages.at_page,
+        "difference": difference,
         "style": style,
         "script": script,
         "index_policy": _policy(style, script),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.domain import Change, DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
@@ -13,22 +13,10 @@ from pipeline.reports.presentation import documents_that, gone_risks, recovered_
 SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """What the HTML pages of the documents were made with.
-
-    ``source`` is the way from their folder to the documents, None if they do not link them. ``undrawn`` are the
-    paths of documents of which a page could not be drawn: the next report tries again.
-    """
-
-    source: str | None
-    undrawn: tuple[str, ...]
-
-
-def render(result: RunResult, pages: Pages | None = None) -> bytes:
+def render(result: RunResult, undrawn: Sequence[str] | None = None) -> bytes:
     """The report in ASCII, one document a line, so that it can be searched and compared line by line.
 
-    ``pages`` is None where no HTML is written.
+    ``undrawn`` are the paths of documents of whose HTML pages a picture is missing, None where there are no pages.
 
     Bytes of a file name that are not UTF-8 are escaped lone surrogates, which ``json.loads`` and
     ``os.fsencode`` turn back into the name on disk.
@@ -37,14 +25,13 @@ def render(result: RunResult, pages: Pages | None = None) -> bytes:
         ValueError: a cost is not a finite number.
     """
     # The C encoder works only without indent: a tenth of the time with thousands of documents.
-    made = {"source": pages.source, "undrawn": list(pages.undrawn)} if pages else None
-    frame = json.dumps({**head(result), "pages": made}, indent=1, allow_nan=False).removesuffix("\n}")
+    frame = json.dumps({**head(result), "undrawn": undrawn}, indent=1, allow_nan=False).removesuffix("\n}")
     documents = ",\n".join("  " + json.dumps(document(d), allow_nan=False) for d in result.documents)
     return f'{frame},\n "documents": [\n{documents}\n ]\n}}\n'.encode("ascii")
 
 
 def head(result: RunResult) -> dict[str, Any]:
-    """All of the report but its documents and what their pages were made with."""
+    """All of the report but its documents and what could not be drawn."""
     run = result.run
     return {
         "schema": SCHEMA,

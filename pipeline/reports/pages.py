@@ -1,15 +1,11 @@
-"""What a document's own page shows beside its texts: risks in page order, their places, pictures, differences."""
+"""What a document's own page shows beside its texts: risks in page order, their places, pictures."""
 
 from __future__ import annotations
 
 import base64
-import difflib
-import os
-import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from pipeline.domain import DocumentResult, PagePicture, Risk
 
@@ -31,8 +27,6 @@ MOST_PICTURE_BYTES = 6_000_000
 _AT_ONCE = 16  # pages drawn before the next are asked for: of a long document most are not needed
 _MARGIN = 0.004  # shares of the page around a box, so that the letters are not touched
 _LABEL_PX = 28.0  # between the middles of two labels
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff")
-_MOST_COMPARED_WORDS = 400  # the time to compare grows with the square of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,33 +137,3 @@ def _free(taken: Sequence[tuple[float, float]], x: float, y: float) -> tuple[flo
         else:
             y += _LABEL_PX
     return round(x, 1), round(y, 1)
-
-
-def differences(risk: Risk) -> list[tuple[str, str]]:
-    """The quote and the page word by word: ``same``, in the ``quote`` alone or on the ``page`` alone."""
-    said, found = risk.quote.split(), risk.found.split()
-    if max(len(said), len(found)) > _MOST_COMPARED_WORDS:
-        return [("quote", risk.quote), ("page", risk.found)]
-    parts: list[tuple[str, str]] = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, said, found, autojunk=False).get_opcodes():
-        if kind == "equal":
-            parts.append(("same", " ".join(said[a:b])))
-            continue
-        parts += [("quote", " ".join(said[a:b]))] if b > a else []
-        parts += [("page", " ".join(found[c:d]))] if d > c else []
-    return parts
-
-
-def original_url(path: str, source: Path, pages_folder: Path) -> str:
-    """The document at ``path`` of the folder ``source`` as a relative URL from a file in ``pages_folder``."""
-    return quote(os.fsencode(posixpath.join(folder_url(source, pages_folder), path)))
-
-
-def folder_url(source: Path, pages_folder: Path) -> str:
-    """The way from ``pages_folder`` to ``source``, not percent-encoded."""
-    return Path(os.path.relpath(source, pages_folder)).as_posix()
-
-
-def at_page(url: str, page: int | None) -> str:
-    """The URL of a document opened at a page, where its kind has such a thing."""
-    return url if page is None or url.lower().endswith(_IMAGE_SUFFIXES) else f"{url}#page={page}"
