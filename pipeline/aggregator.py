@@ -26,6 +26,7 @@ from pipeline.domain import (
 from pipeline.planner import PlannedChunk
 
 _REASONS_SHOWN = 3
+_LEAST_ALIKE = 8  # letters of a quote: one word may be in any other
 _WORD_FOR_WORD = (QuoteCheck.VERIFIED, QuoteCheck.PAGE_CORRECTED)
 
 
@@ -174,7 +175,34 @@ def _risks(answered: Sequence[PlannedChunk]) -> tuple[Risk, ...]:
         if key not in kept or _weight(risk) < _weight(kept[key]):
             kept[key] = risk
     unknown_page = float("inf")
-    return tuple(sorted(kept.values(), key=lambda risk: (risk.severity.rank, risk.page or unknown_page)))
+    return tuple(
+        sorted(_told_once(tuple(kept.values())), key=lambda risk: (risk.severity.rank, risk.page or unknown_page))
+    )
+
+
+def _told_once(risks: Sequence[Risk]) -> Iterator[Risk]:
+    """Of what docpipe saw itself and the model reported too, in the same words, our own, with the worse severity."""
+    own = [risk for risk in risks if risk.own_check]
+    worst = {id(risk): risk.severity for risk in own}
+    for risk in risks:
+        same = None if risk.own_check else next((seen for seen in own if _is_same(seen, risk)), None)
+        if same is not None:
+            worst[id(same)] = min(worst[id(same)], risk.severity, key=lambda severity: severity.rank)
+        elif not risk.own_check:
+            yield risk
+    yield from (replace(risk, severity=worst[id(risk)]) for risk in own)
+
+
+def _is_same(own: Risk, risk: Risk) -> bool:
+    """Whether a model's risk is one that we saw: of that category, on that page, one quote a part of the other."""
+    if (risk.page, risk.category.casefold()) != (own.page, own.category.casefold()):
+        return False
+    ours, theirs = _letters(own.quote), _letters(risk.quote)
+    return len(theirs) >= _LEAST_ALIKE and (theirs in ours or ours in theirs)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).casefold()
 
 
 def _weight(risk: Risk) -> tuple[bool, int]:

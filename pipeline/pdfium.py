@@ -34,6 +34,7 @@ _FORMS_DEEP = 3
 _SCAN_CHARS = 50  # a number or a stamp may be text on a page that is a picture
 _SCAN_SHARE = 0.5  # of the page under images
 _MOST_CHARS = 200_000  # of a page
+_MOST_TEXTS = 30_000  # pieces of text of a page: some seven seconds
 _MOST_NOTES = 200  # of a page
 _MOST_NOTE_CHARS = 4_000
 _LOOK_DPI = 100
@@ -222,7 +223,7 @@ class Pages:
             return PageText("", array("f"))
         try:
             page = self._flat(page, number)
-            return _page_text(page, with_shares)
+            return _page_text(page, lambda _: with_shares)
         except _TROUBLE:
             return PageText("", array("f"))
         finally:
@@ -237,6 +238,13 @@ class Pages:
         nothing = PageText("", array("f"))
         try:
             page = self._document[number - 1]
+        except _TROUBLE:
+            return Examined(nothing, (), None)
+        try:
+            notes = tuple(_notes(page))  # they are gone from what is flat
+            page = self._flat(page, number)
+            text = _page_text(page, lambda words: is_doubtful(words) or _may_hide(page))
+            return Examined(text, notes, _gray(page) if text.shares else None)
         except _TROUBLE:
             return Examined(nothing, (), None)
         try:
@@ -297,7 +305,10 @@ def opened(file: BinaryIO, pages: int, password: str | None = None) -> Iterator[
         document.close()
 
 
-def _page_text(page: pypdfium2.PdfPage, with_shares: bool) -> PageText:
+def _page_text(page: pypdfium2.PdfPage, wants_shares: Callable[[str], bool]) -> PageText:
+    """The text of a page, with the places of its characters if they are wanted for such a text."""
+    if _has_countless_texts(page):
+        return PageText("", array("f"))
     layer = page.get_textpage()
     try:
         chars = min(layer.count_chars(), _MOST_CHARS)
@@ -305,9 +316,17 @@ def _page_text(page: pypdfium2.PdfPage, with_shares: bool) -> PageText:
         if len(text) != chars:  # characters without a code are left out of the whole: then one by one
             codes = (pypdfium2.raw.FPDFText_GetUnicode(layer, index) for index in range(chars))
             text = "".join(chr(code) if code <= 0x10FFFF else "\ufffd" for code in codes)
-        return PageText(text, _shares(page, layer, chars) if with_shares else array("f"))
+        return PageText(text, _shares(page, layer, chars) if text and wants_shares(text) else array("f"))
     finally:
         layer.close()
+
+
+def _has_countless_texts(page: pypdfium2.PdfPage) -> bool:
+    """Whether pdfium would read the text for minutes, which takes it the square of the number of pieces."""
+    raw = pypdfium2.raw
+    count = raw.FPDFPage_CountObjects(page)
+    kinds = (raw.FPDFPageObj_GetType(raw.FPDFPage_GetObject(page, index)) for index in range(count))
+    return bool(count > _MOST_TEXTS and sum(kind == raw.FPDF_PAGEOBJ_TEXT for kind in kinds) > _MOST_TEXTS)
 
 
 def _shares(page: pypdfium2.PdfPage, layer: pypdfium2.PdfTextPage, chars: int) -> array[float]:

@@ -79,26 +79,26 @@ class _Texts:
         self._texts = _held.setdefault(source, {})
         self._chars = sum(len(text.raw) for text in self._texts.values())
         self._document = document
+        self._examined: dict[int, str] = {}  # of this chunk: their normal form may never be needed
         self.count = count
 
     def __getitem__(self, page: int) -> Text:
         if page not in self._texts:
-            self._hold(page, self._document.text(page))
+            raw = self._examined.get(page)
+            text = Text(self._document.text(page) if raw is None else raw)
+            self._chars += len(text.raw)
+            if self._chars > _MOST_HELD_CHARS:
+                self._texts.clear()
+                self._chars = len(text.raw)
+            self._texts[page] = text
         return self._texts[page]
 
     def examined(self, page: int, is_doubtful: Callable[[str], bool]) -> Examined:
-        """As in ``pdfium.Pages``; the text need not be read again."""
+        """As in ``pdfium.Pages``; the text of the page need not be read again."""
         examined = self._document.examined(page, is_doubtful)
         if page not in self._texts:
-            self._hold(page, examined.page.text)
+            self._examined[page] = examined.page.text
         return examined
-
-    def _hold(self, page: int, raw: str) -> None:
-        self._chars += len(raw)
-        if self._chars > _MOST_HELD_CHARS:
-            self._texts.clear()
-            self._chars = len(raw)
-        self._texts[page] = Text(raw)
 
     def has_text(self, page: int) -> bool:
         """Whether so much text was read of a page that a quote would be among it."""
