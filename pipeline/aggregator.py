@@ -171,7 +171,7 @@ def _risks(answered: Sequence[PlannedChunk]) -> tuple[Risk, ...]:
     """Worst first, then by page; what two chunks report of the same words on the same page is one risk."""
     kept: dict[object, Risk] = {}
     for risk in _reported(answered):
-        key = risk.page, risk.category.casefold(), _squashed(risk.quote) or _squashed(risk.title)
+        key = risk.own_check, risk.page, risk.category.casefold(), _squashed(risk.quote) or _squashed(risk.title)
         if key not in kept or _weight(risk) < _weight(kept[key]):
             kept[key] = risk
     unknown_page = float("inf")
