@@ -17,7 +17,7 @@ READER = f"pypdf {version('pypdf')}, pillow {version('pillow')}, repairs 1"
 """What decides whether a file can be opened: another version may open what this one could not."""
 
 PROVER = 1
-"""Raise the number when quotes are looked for otherwise: those of older numbers are then looked for again."""
+"""Raise the number when quotes, or what was planted, are looked for otherwise: older proofs are then made anew."""
 
 
 _NOTHING_SEEN = Layout()
