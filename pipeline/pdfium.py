@@ -11,7 +11,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import byref, c_float, c_int, c_uint, c_ushort, sizeof
+from ctypes import byref, c_float, c_int, c_uint, c_ulong, c_ushort, sizeof
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +34,8 @@ _FORMS_DEEP = 3
 _SCAN_CHARS = 50  # a number or a stamp may be text on a page that is a picture
 _SCAN_SHARE = 0.5  # of the page under images
 _MOST_CHARS = 200_000  # of a page
+_MOST_MARKS = 20  # around a piece of text
+_LAYER = "OC\0".encode("utf-16-le")
 _MOST_TEXTS = 30_000  # pieces of text of a page: some seven seconds
 _MOST_NOTES = 200  # of a page
 _MOST_NOTE_CHARS = 4_000
@@ -399,8 +401,8 @@ _Colour = tuple[int, int, int]
 def _may_hide(page: pypdfium2.PdfPage) -> bool:
     """Whether the objects of a page give reason to doubt that all of its text is seen; only a picture can tell.
 
-    Reasons are text without paint, with transparency, in the colour of what it is written on, very small, outside
-    the page, or with something painted over it. What is in a form has coordinates of its own: it is a reason.
+    Reasons are text without paint, with transparency, in a layer, in the colour of what it is written on, very small,
+    outside the page, or with something painted over it. What is in a form has coordinates of its own: it is a reason.
     """
     raw = pypdfium2.raw
     count = raw.FPDFPage_CountObjects(page)
@@ -436,7 +438,7 @@ def _is_odd(item: pypdfium2.raw.FPDF_PAGEOBJECT, place: _Place, grounds: list[tu
     mode = raw.FPDFTextObj_GetTextRenderMode(item)
     if mode not in (raw.FPDF_TEXTRENDERMODE_FILL, raw.FPDF_TEXTRENDERMODE_FILL_STROKE):
         return True
-    if raw.FPDFPageObj_HasTransparency(item):
+    if raw.FPDFPageObj_HasTransparency(item) or _is_in_layer(item):
         return True
     width, height = place[2] - place[0], place[3] - place[1]
     if max(width, height) > _LINE_PT * 2 and min(width, height) < _SMALL_PT:
@@ -446,6 +448,16 @@ def _is_odd(item: pypdfium2.raw.FPDF_PAGEOBJECT, place: _Place, grounds: list[tu
         return True
     colour = _colour(item)
     return colour is None or any(_are_near(colour, ground) and _overlap(place, other) for other, ground in grounds)
+
+
+def _is_in_layer(item: pypdfium2.raw.FPDF_PAGEOBJECT) -> bool:
+    """Whether it is marked as part of a layer, which may be switched off (ISO 32000-1, 8.11.3.2)."""
+    raw, name, size_bytes = pypdfium2.raw, (c_ushort * 3)(), c_ulong()
+    for index in range(min(raw.FPDFPageObj_CountMarks(item), _MOST_MARKS)):
+        mark = raw.FPDFPageObj_GetMark(item, index)
+        if raw.FPDFPageObjMark_GetName(mark, name, sizeof(name), byref(size_bytes)) and bytes(name) == _LAYER:
+            return True
+    return False
 
 
 def _has_text(form: pypdfium2.raw.FPDF_PAGEOBJECT, depth: int = 1) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pypdf import PdfReader, PdfWriter
 from pypdf.annotations import FreeText, Text
-from pypdf.generic import DictionaryObject, NameObject, NumberObject
+from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NumberObject, TextStringObject
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
@@ -165,6 +165,32 @@ def test_hidden_orders_to_a_program_are_critical(trick: Draw) -> None:
 
     assert (risk.severity, risk.category) == (Severity.CRITICAL, "prompt-injection")
     assert (risk.quote.strip("."), risk.quote_check) == (ORDER.strip("."), QuoteCheck.VERIFIED)
+
+
+@pytest.mark.parametrize(("is_off", "severities"), [(True, [Severity.MEDIUM]), (False, [])])
+def test_text_in_a_layer_that_is_switched_off_is_found(is_off: bool, severities: list[Severity]) -> None:
+    """One that is on shows its text."""
+
+    def draw(canvas: Canvas) -> None:
+        canvas._code.append("/OC /Layer BDC")
+        canvas.drawString(72, 300, CLAUSE)
+        canvas._code.append("EMC")
+
+    writer = PdfWriter(PdfReader(pdf(draw)))
+    layer = writer._add_object(
+        DictionaryObject({NameObject("/Type"): NameObject("/OCG"), NameObject("/Name"): TextStringObject("Layer")})
+    )
+    layers = ArrayObject([layer])
+    state = DictionaryObject({NameObject("/OFF"): layers} if is_off else {})
+    writer.root_object[NameObject("/OCProperties")] = DictionaryObject(
+        {NameObject("/OCGs"): layers, NameObject("/D"): state}
+    )
+    resources = writer.pages[0]["/Resources"]
+    resources[NameObject("/Properties")] = DictionaryObject({NameObject("/Layer"): layer})  # type: ignore[index]
+    out = io.BytesIO()
+    writer.write(out)
+
+    assert [risk.severity for risk in found_in(out)] == severities
 
 
 def test_orders_in_plain_sight_are_found_where_they_stand() -> None:
