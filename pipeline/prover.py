@@ -80,6 +80,7 @@ class _Texts:
         self._chars = sum(len(text.raw) for text in self._texts.values())
         self._document = document
         self._examined: dict[int, str] = {}  # of this chunk: their normal form may never be needed
+        self._examined_chars = 0
         self.count = count
 
     def __getitem__(self, page: int) -> Text:
@@ -96,8 +97,10 @@ class _Texts:
     def examined(self, page: int, is_doubtful: Callable[[str], bool]) -> Examined:
         """As in ``pdfium.Pages``; the text of the page need not be read again."""
         examined = self._document.examined(page, is_doubtful)
-        if page not in self._texts:
-            self._examined[page] = examined.page.text
+        raw = examined.page.text
+        if page not in self._texts and self._examined_chars + len(raw) <= _MOST_HELD_CHARS:
+            self._examined[page] = raw
+            self._examined_chars += len(raw)
         return examined
 
     def has_text(self, page: int) -> bool:
