@@ -209,23 +209,24 @@ def preview_of(samples: bytes, layout: Layout) -> PagePicture:
 
 
 def _webp(image: Image.Image) -> PagePicture:
-    """In as few bytes as can be read well: eight grays kept exactly suit drawn text, the other way suits scans."""
-    ways: list[tuple[Image.Image, dict[str, Any]]] = [(image, {"quality": 45})]
-    if _is_gray(image):
-        ways.append((image.convert("L").point(_EIGHT_GRAYS), {"lossless": True}))
+    """In few bytes that can be read well: eight grays kept exactly suit drawn text, the lossy way suits all else."""
     files = []
-    for picture, options in ways:
-        picture.save(out := io.BytesIO(), "WEBP", **options)
+    if _is_gray(image):
+        image.convert("L").point(_EIGHT_GRAYS).save(out := io.BytesIO(), "WEBP", lossless=True)
+        files.append(out.getvalue())
+    if not files or len(files[0]) > _SMALL_BYTES:
+        image.save(out := io.BytesIO(), "WEBP", quality=45)
         files.append(out.getvalue())
     return PagePicture(min(files, key=len), *image.size)
 
 
+_SMALL_BYTES = 30_000  # no other way makes a page of text much smaller
 _EIGHT_GRAYS = [round(round(value / 255 * 7) / 7 * 255) for value in range(256)]
 _COLOURLESS = 24  # so far from gray the edges of letters may be that were drawn or scanned
 
 
 def _is_gray(image: Image.Image) -> bool:
-    extrema: Any = image.resize(_fitted(image.size, 200)).convert("HSV").getextrema()
+    extrema: Any = image.reduce(4).convert("HSV").getextrema()
     return bool(extrema[1][1] < _COLOURLESS)
 
 

@@ -122,7 +122,7 @@ def _marks(picture: PagePicture | None, risks: Sequence[tuple[int, Risk]]) -> tu
             left, top = max(0.0, box.left - _MARGIN) * across, max(0.0, box.top - _MARGIN) * down
             right, bottom = min(1.0, box.right + _MARGIN) * across, min(1.0, box.bottom + _MARGIN) * down
             if place == 0:
-                labels.append(_free(labels, left - _LABEL_PX / 2, (top + bottom) / 2))
+                labels.append(_free(labels, left - 0.6 * _LABEL_PX, (top + bottom) / 2))
             x, y, width, height = (round(value, 1) for value in (left, top, right - left, bottom - top))
             marks.append(Mark(number, risk.severity, x, y, width, height, labels[-1] if place == 0 else None))
     return tuple(marks)
