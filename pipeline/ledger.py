@@ -744,7 +744,10 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise LedgerError(f"the ledger {path} cannot be used: {error}; check the disk and the permissions") from error
+        raise LedgerError(
+            f"the ledger {path} cannot be used: {error}; check the disk, and the permissions of the ledger and of"
+            " the files beside it"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise LedgerError(
             f"the ledger {path} is damaged: {error}; restore it from a backup, or move it away to begin anew "

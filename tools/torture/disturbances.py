@@ -7,6 +7,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,28 @@ def read_only_ledger(playing: Round) -> None:
     playing.tell(f"ledger {'file' if the_file else 'folder'} read-only (code {done.exit_code})")
 
 
+def read_only_underway(playing: Round) -> None:
+    """From some moment on the run cannot write to one of its places: it ends with a reason, or does without."""
+    if (prefix := _without_root_rights()) is None:
+        playing.tell("read-only in the middle skipped: permissions mean nothing to root, and setpriv is not there")
+        return
+    scene = playing.scene
+    spool = scene.ledger.with_name(f"{scene.ledger.name}.spool")
+    number, process = scene.start(playing.command(), prefix)
+    _await_moment(playing, process)
+    place = playing.chance.choice([p for p in (scene.ledger, scene.ledger.parent, spool, scene.reports) if p.exists()])
+    with _without_write(place):
+        _wait_for(process, lambda: False)
+    for path in _ledger_files(playing):  # SQLite gives the files beside the ledger its permissions
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    if place in (scene.ledger.parent, spool):  # from there the run could take nothing away
+        shutil.rmtree(spool, ignore_errors=True)
+    done = playing.ended(number, process, {4, 8})
+    if done.exit_code in (4, 8) and "\nerror: " not in f"\n{scene.output(number)}":
+        raise RoundFailedError(f"{place.name} became read-only, and that was not told: {scene.output(number)}")
+    playing.tell(f"{place.name} read-only in the middle (code {done.exit_code})")
+
+
 def clock_step(playing: Round) -> None:
     """The wall clock of the run's processes is another one from some moment on; the monotonic one is not."""
     step_s = playing.chance.choice((-1, 1)) * playing.chance.choice((1.5, 90.0, 3600.0, 86400.0 * 90, 86400.0 * 3650))
@@ -146,6 +169,7 @@ DISTURBANCES: tuple[Step, ...] = (
     interrupt,
     full_disk,
     read_only_ledger,
+    read_only_underway,
     clock_step,
     two_at_once,
     account,
@@ -154,7 +178,7 @@ DISTURBANCES: tuple[Step, ...] = (
 
 
 def steps_of(seed: int) -> list[Step]:
-    """Three to five disturbances; eight seeds in a row have each at least once."""
+    """Three to five disturbances; as many seeds in a row as there are kinds have each at least once."""
     chance = random.Random(f"steps {seed}")
     steps = [DISTURBANCES[seed % len(DISTURBANCES)], kill]
     steps += chance.choices(DISTURBANCES, k=chance.randint(1, 3))
@@ -206,12 +230,16 @@ def _without_root_rights() -> tuple[str, ...] | None:
 
 @contextmanager
 def _without_write(path: Path) -> Iterator[None]:
-    mode = path.stat().st_mode
-    path.chmod(mode & ~0o222)
+    """The run itself may have removed the path, before or after."""
+    mode = 0
+    with suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        path.chmod(mode & ~0o222)
     try:
         yield
     finally:
-        path.chmod(mode)
+        with suppress(FileNotFoundError):
+            path.chmod(mode)
 
 
 # --- clock -------------------------------------------------------------------------------------------
