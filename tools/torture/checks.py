@@ -21,7 +21,9 @@ Risks = Mapping[str, frozenset[tuple[Any, ...]]]
 Complaints = Iterator[str]
 
 _REPORT_PAGE = Path(__file__).resolve().parents[2] / "docs" / "report.md"
-_REPORT_FILES = re.compile(r"report\.json|index\.html|risks\.(csv|xlsx)|documents|documents/[^/]+\.md")
+_REPORT_FILES = re.compile(
+    r"report\.json|index\.html|SUMMARY\.md|risks\.(csv|xlsx)|documents|documents/[^/]+\.(html|md)"
+)
 
 
 # --- ledger and endpoint -----------------------------------------------------------------------------
@@ -113,6 +115,11 @@ def _chunks_asked(books: Books, processes: Sequence[Process], requests: Sequence
 
 # --- report ------------------------------------------------------------------------------------------
 
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "1": lambda value: value == 1,
     "text": lambda value: isinstance(value, str),
@@ -122,7 +129,8 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "whole number or null": lambda value: value is None or type(value) is int,
     "number or null": lambda value: value is None or type(value) in (int, float),
     "true or false": lambda value: isinstance(value, bool),
-    "list of texts": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    "list of texts": _are_texts,
+    "list of texts or null": lambda value: value is None or _are_texts(value),
     "list of `[first, last]`": lambda value: all(type(page) is int for first, last in value for page in (first, last)),
 }
 
@@ -130,7 +138,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 def documented_keys() -> dict[str, str]:
     """The keys of report.json as docs/report.md lists them, each with the word for its type."""
     rows = re.findall(r"^\| `([a-z_0-9.\[\]]+)` \| ([^|]+) \|.*\|$", _REPORT_PAGE.read_text("utf-8"), re.MULTILINE)
-    return {key: kind.strip() for key, kind in rows if key in ("schema", "job", "title") or "." in key}
+    return {key: kind.strip() for key, kind in rows if key in ("schema", "job", "title", "undrawn") or "." in key}
 
 
 def shape_is_documented(report: Report) -> Complaints:
