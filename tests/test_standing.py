@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline import job
 from pipeline.domain import (
@@ -21,6 +23,7 @@ from pipeline.domain import (
     Exchange,
     Failure,
     FailureClass,
+    Layout,
     Outcome,
     PageRange,
     SourceFile,
@@ -60,17 +63,17 @@ class Books:
         self.contents: dict[str, Content] = {}
         self.settings: dict[str, Any] = {}
 
-    def add(self, path: str, pages: int | None = 4, content: str | None = None) -> None:
+    def add(self, path: str, pages: int | None = 4, content: str | None = None, layout: Layout | None = None) -> None:
         """A file whose content has so many pages; None: it cannot be opened."""
         file = file_of(path, content)
         self.files.append(file)
         problem = None if pages else "not a PDF"
         assert file.sha256
-        self.contents[file.sha256] = Content(file.sha256, 1000, pages, problem=problem)
+        self.contents[file.sha256] = Content(file.sha256, 1000, pages, problem=problem, layout=layout or Layout())
 
     @property
     def standing(self) -> Standing:
-        loaded = job.load(self._workspace.write_job(split={"max_pages": MAX_PAGES}, **self.settings))
+        loaded = job.load(self._workspace.write_job(**{"split": {"max_pages": MAX_PAGES}, **self.settings}))
         return Standing(loaded, self.ledger, self.files, self.contents)
 
     def all_due(self, failed_only: bool = False) -> list[Due]:
@@ -99,12 +102,19 @@ class Books:
             attempt = self.ledger.begin(NewChunk(task.id, task.content, pages), run, WHEN)
             self.ledger.settle(Settled(attempt, task.id, outcome, state, WHEN, 0.0), run)
 
-    def answer(self, tasks: Sequence[Task], run: str = "r0") -> None:
+    def answer(
+        self,
+        tasks: Sequence[Task],
+        run: str = "r0",
+        risks: Mapping[PageRange, Sequence[Mapping[str, Any]]] | None = None,
+    ) -> None:
+        """``risks`` are those of each chunk, by its pages; else there are none."""
         for task in tasks:
             words = f"Summary of {task.pages.label}." if isinstance(task, Chunk) else "The whole."
             result: dict[str, Any] = {"summary": words}
             if isinstance(task, Chunk):
-                result |= {"document_type": "", "parties": [], "key_dates": [], "risks": []}
+                found = list((risks or {}).get(task.pages, ()))
+                result |= {"document_type": "", "parties": [], "key_dates": [], "risks": found}
             exchange = Exchange(200, "req", 1.0, "m", Usage(1, 1))
             self.settle(task, Answer(result, exchange), ChunkState.ANSWERED, run)
 
@@ -325,20 +335,68 @@ def test_halves_stand_for_a_chunk_that_was_split(books: Books) -> None:
     assert books.results()["a.pdf"].status == "done"
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_order_in_which_answers_come_changes_nothing(books: Books, seed: int) -> None:
-    """The result is that of answers in page order, summary and all."""
-    books.add("a.pdf", 9)
-    books.add("b.pdf", 9)
-    for path in ("a.pdf", "b.pdf"):
+RISKS = st.lists(
+    st.builds(
+        lambda words, severity, page: {
+            "title": words, "category": "fees", "severity": severity, "page": page,
+            "quote": f"{words}.", "explanation": words, "recommendation": words,
+        },
+        st.sampled_from(["Fees may rise", "Notice is short", "A penalty is agreed"]),  # so few that they come again
+        st.sampled_from(["low", "critical"]),
+        st.integers(0, MAX_PAGES + 1),  # also pages that are not there
+    ),
+    max_size=3,
+)  # fmt: skip
+NUMBERS = itertools.count()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(risks=st.lists(RISKS, min_size=5, max_size=5), overlap=st.integers(0, 1), data=st.data())
+def test_the_order_in_which_answers_come_changes_nothing(
+    books: Books, risks: list[list[dict[str, Any]]], overlap: int, data: st.DataObject
+) -> None:
+    """The result is that of answers in page order: summary, risks and all, where chunks overlap too."""
+    books.settings = {"split": {"max_pages": MAX_PAGES, "overlap_pages": overlap}}
+    books.files.clear()
+    pages = 6 if overlap else 9  # five chunks
+    for order in ("page order", "any order"):
+        path = f"{order} {next(NUMBERS)}.pdf"
+        books.add(path, pages, content=f"{next(NUMBERS):06}")
         tasks = books.tasks_of(path)
-        if path == "b.pdf":
-            random.Random(seed).shuffle(tasks)
-        books.answer(tasks)
+        told = {task.pages: found for task, found in zip(tasks, risks, strict=True) if isinstance(task, Chunk)}
+        books.answer(data.draw(st.permutations(tasks)) if order == "any order" else tasks, risks=told)
     a, b = books.results().values()
     assert len(a.chunks) == 5
+    assert bool(a.risks) == any(risks)
     assert replace(a, path="", sha256="", chunks=()) == replace(b, path="", sha256="", chunks=())
     assert [chunk.pages for chunk in a.chunks] == [chunk.pages for chunk in b.chunks]
+
+
+@pytest.mark.parametrize(
+    ("chars_a_page", "max_input_tokens", "planned"),
+    [(7000, None, ["1-4"]), (7000, 8000, ["1-2", "3-4"]), (0, 8000, ["1-4"])],
+    ids=["no limit", "pages of text", "scans"],
+)
+def test_what_stands_on_the_pages_and_the_limit_of_tokens_decide_on_chunks(
+    books: Books, chars_a_page: int, max_input_tokens: int | None, planned: list[str]
+) -> None:
+    """The job's limit bounds what the pages are expected to come to; the plan expects what is due."""
+    limit = {} if max_input_tokens is None else {"max_input_tokens": max_input_tokens}
+    books.settings = {"split": {"max_pages": 4, **limit}}
+    books.add("a.pdf", layout=Layout((chars_a_page,) * 4))
+    (due,) = books.all_due()
+    assert spans(due.tasks) == planned
+    row = books.plan()["a.pdf"]
+    assert row.chunks == len(planned)
+    assert row.usage.input_tokens > sum(task.input_tokens for task in due.tasks if isinstance(task, Chunk))
+
+
+def test_chunks_end_at_the_bookmarks_that_were_seen(books: Books) -> None:
+    """A section that begins near the end of a chunk begins the next."""
+    books.settings = {"split": {"max_pages": 8}}
+    books.add("plain.pdf", 9)
+    books.add("sections.pdf", 9, layout=Layout(bookmarks=(1, 8)))
+    assert [spans(tasks) for tasks in books.due()] == [["1-5", "6-9"], ["1-7", "8-9"]]
 
 
 def test_unchanged_is_what_this_run_sent_nothing_for(books: Books) -> None:
