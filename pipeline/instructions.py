@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from pipeline.instruction_phrases import PHRASES, Phrase
@@ -108,6 +109,7 @@ _BEFORE_COMMAND = frozenset(":,“”\"'«»„(（[*–—|>#/-：，、")
 _CHINESE_DUTY = re.compile(r"(?:应当?|须|必须|得|可以?|会|将|能|否|以|不|被|其|方|人)\s?$")
 
 
+@lru_cache(maxsize=4)  # whether a page deserves a look, and what is on it, are asked one after the other
 def find(text: str) -> tuple[Span, ...]:
     """The passages that speak to a program, in order and apart; at most 50. Linear in the length of ``text``."""
     folded = text.translate(_FOLDING)

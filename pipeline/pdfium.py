@@ -249,15 +249,6 @@ class Pages:
             return Examined(text, notes, _gray(page) if text.shares else None)
         except _TROUBLE:
             return Examined(nothing, (), None)
-        try:
-            notes = tuple(_notes(page))  # they are gone from what is flat
-            page = self._flat(page, number)
-            text = _page_text(page, with_shares=False)
-            if not text.text or not (is_doubtful(text.text) or _may_hide(page)):
-                return Examined(text, notes, None)
-            return Examined(_page_text(page, with_shares=True), notes, _gray(page))
-        except _TROUBLE:
-            return Examined(nothing, (), None)
         finally:
             page.close()
 

@@ -208,6 +208,7 @@ def write_documents(folder: Path, documents: int, pages: int) -> None:
     for number in range(documents):
         canvas = Canvas(str(folder / f"{number}.pdf"), invariant=1, pageCompression=1)
         for page in range(pages):
+            canvas.setFont("Helvetica", 8)  # every word stands on the page
             for line in range(45):
                 text = " ".join(chance.choice(words) for _ in range(12))
                 canvas.drawString(60, 790 - 16 * line, f"{page + 1}.{line} {text}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import SettingsError
 from pipeline.text import printable
 
+_FLUSHED_AT_ONCE = 16  # a file system writes its journal once for all that wait for it
 _PREFIX, _SUFFIX = ".docpipe-", ".tmp"
 
 
@@ -21,7 +23,7 @@ class Staging:
         self._moves: list[tuple[Path, Path]] = []  # (temporary name, place), in the order of adding
 
     def add(self, place: Path, content: bytes) -> None:
-        """Bring ``content`` to disk beside ``place``; what stands there stays for now.
+        """Write ``content`` beside ``place``; what stands there stays for now.
 
         Raises:
             SettingsError: the disk or the folder does not take it.
@@ -30,17 +32,18 @@ class Staging:
         self._moves.append((temporary, place))
         with _naming(place), temporary.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
 
     def publish(self, vanished: Iterable[Path]) -> None:
-        """Move every file into its place and remove ``vanished``, before the file added last takes its own.
+        """Bring every file to disk, move it into its place and remove ``vanished``; the file added last comes last.
 
         That one says what the others are: as long as it is the old one, the next run knows what to do again.
 
         Raises:
             SettingsError: a file cannot be moved or removed.
         """
+        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as threads:
+            for _ in threads.map(_flush, *zip(*self._moves, strict=True)):
+                pass
         *others, (last, last_place) = self._moves
         for temporary, place in others:
             with _naming(place):
@@ -88,6 +91,11 @@ def written_ns(folder: Path) -> dict[str, int]:
     """
     with _naming(folder), os.scandir(folder) as entries:
         return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if not e.is_symlink()}
+
+
+def _flush(temporary: Path, place: Path) -> None:
+    with _naming(place), temporary.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:
