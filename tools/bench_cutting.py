@@ -1,21 +1,30 @@
 """The figures of cutting, measured on this machine: ``python -m tools.bench_cutting``.
 
-Each figure is that of whole processes, which cut a generated document through ``splitter.cut`` as the
+Each figure but the last is that of whole processes, which cut a generated document through ``splitter.cut`` as the
 workers of a run do.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+from pipeline.domain import PageRange
+from pipeline.pdf import Source
 from pipeline.pdf_writer import Writer, reference
+from pipeline.sandbox import Sandbox
 from tools.bench import measured, write_documents
+
+_CONTRACTS = Path(__file__).resolve().parents[1] / "sample_docs" / "contracts"
 
 
 def main() -> None:
@@ -25,6 +34,7 @@ def main() -> None:
         _speed(folder)
         _shared_resources(folder / "shared.pdf")
         _scan(folder / "scan.pdf")
+        asyncio.run(_sandbox(folder))
 
 
 def _speed(folder: Path) -> None:
@@ -57,6 +67,32 @@ def _scan(path: Path) -> None:
         _line(f"a scan of 181 MB, {pages} a chunk", f"peak {run.peak_mb:.0f} MB, {run.cpu_s:.2f} s", "under 150 MB")
 
 
+async def _sandbox(folder: Path) -> None:
+    """The sample contracts opened and cut call by call in a worker process, against the same calls in this one."""
+
+    async def here(size_bytes: int, function: str, *args: object) -> Any:
+        module, _, name = function.partition(":")
+        return getattr(importlib.import_module(module), name)(*args)
+
+    with Sandbox(1) as sandbox:
+        await _contracts_s(sandbox.call, folder)  # the first call starts the process
+        pairs = [(await _contracts_s(here, folder), await _contracts_s(sandbox.call, folder)) for _ in range(7)]
+    ratio = sorted(there_s / here_s for here_s, there_s in pairs)[3]
+    _line("the sample contracts in a worker process", f"{ratio:.2f} times the time in this one", "at most 1.2")
+
+
+async def _contracts_s(call: Callable[..., Awaitable[Any]], folder: Path) -> float:
+    begun = time.perf_counter()
+    for path in sorted(_CONTRACTS.glob("*.pdf")):
+        facts = path.stat()
+        source = Source(str(path), facts.st_size, facts.st_mtime_ns)
+        pages = (await call(facts.st_size, "pipeline.inspector:inspect", source)).pages
+        for first in range(1, pages + 1, 20):
+            chunk = PageRange(first, min(pages, first + 19))
+            await call(facts.st_size, "pipeline.splitter:cut", source, chunk, folder / "chunk.pdf")
+    return time.perf_counter() - begun
+
+
 def _wall_s(commands: list[list[str]]) -> float:
     begun = time.perf_counter()
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
@@ -71,8 +107,6 @@ def _command(path: Path, pages_a_chunk: int, rounds: int = 1) -> list[str]:
 def cut_all(path: Path, pages_a_chunk: int, rounds: int) -> None:
     """Cut a whole document, opening included, then look at its pages once, and print what each took."""
     from pipeline import splitter
-    from pipeline.domain import PageRange
-    from pipeline.pdf import Source
 
     facts = path.stat()
     source = Source(str(path), facts.st_size, facts.st_mtime_ns)
