@@ -10,13 +10,12 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import sandbox as sandbox_module
 from pipeline import splitter
 from pipeline.domain import PageRange, SourceFile
 from pipeline.pdf import Copied, Inspection, Source
@@ -111,7 +110,7 @@ def test_a_hang_ends_the_file_and_not_the_bench(
 ) -> None:
     """Ended by the sandbox, counted, and code 1."""
     write_pdf(three.with_name("other.pdf"), ["another"])
-    monkeypatch.setattr(sandbox_module, "Limits", partial(Limits, timeout_s=0.0001))
+    monkeypatch.setattr(Limits, "for_file", lambda limits, size_bytes: replace(limits, timeout_s=0.0001))
 
     assert corpus.main([str(three.parent), "--json"]) == 1
 

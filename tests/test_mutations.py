@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipeline import sandbox, splitter
+from pipeline import splitter
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, PdfError, Source
+from pipeline.sandbox import Limits
 from tools.corpus.breaking import Broken, break_all
 from tools.corpus.mutations import mutated, with_true_table
 from tools.corpus.originals import originals
@@ -139,7 +140,7 @@ def test_a_bad_chunk_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_hang_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the sandbox says of a file is a complaint, and the next file is tried."""
-    monkeypatch.setattr(sandbox, "Limits", partial(sandbox.Limits, timeout_s=0.0001))
+    monkeypatch.setattr(Limits, "for_file", lambda limits, size_bytes: replace(limits, timeout_s=0.0001))
     broken: list[Broken] = []
 
     asyncio.run(break_all({"one": SOUND}, range(3), broken.append))
