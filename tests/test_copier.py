@@ -8,7 +8,6 @@ import struct
 import time
 import tracemalloc
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from pipeline.domain import PageRange
 from pipeline.pdf import Copied, PdfError
 from pipeline.pdf_reader import Reader
 from pipeline.pdf_writer import Writer
+from tools.corpus.originals import raw_pdf, stream
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = sorted((ROOT / "sample_docs" / "contracts").glob("*.pdf"))
@@ -35,23 +35,6 @@ REAL = SAMPLES + [path for kind in OPENING for path in sorted((ROOT.parent / "sh
 WITHOUT_CONTENT = {"format-corpus__T02-05-01_015_invalid-stream-length-in-dictionary.pdf"}
 
 PAGE = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]/Contents 10 0 R%b>>"
-
-
-def stream(data: bytes, entries: bytes = b"") -> bytes:
-    return b"<<%b/Length %d>>stream\n%b\nendstream" % (entries, len(data), data)
-
-
-def raw_pdf(objects: Mapping[int, bytes], trailer: bytes = b"") -> bytes:
-    """A PDF of these objects, number 1 being the catalog, without a look at what they hold."""
-    out = bytearray(b"%PDF-1.7\n")
-    table = []
-    for number, body in objects.items():
-        table.append(b"%d 1\n%010d 00000 n \n" % (number, len(out)))
-        out += b"%d 0 obj\n%b\nendobj\n" % (number, body)
-    start = len(out)
-    out += b"xref\n0 1\n0000000000 65535 f \n" + b"".join(table)
-    out += b"trailer\n<</Size %d/Root 1 0 R%b>>\nstartxref\n%d\n%%%%EOF\n" % (max(objects) + 1, trailer, start)
-    return bytes(out)
 
 
 def document(*pages: bytes, catalog: bytes = b"", tree: bytes = b"", **others: bytes) -> bytes:

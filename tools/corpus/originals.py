@@ -66,12 +66,12 @@ def _layers() -> bytes:
         3: _PAGE % (2, 10, b""),
         4: _PAGE % (2, 11, b""),
         9: _FONT % properties,
-        10: _stream(b"/OC/L1 BDC " + _words(b"shown") + b" EMC"),
-        11: _stream(b"/OC/L2 BDC " + _words(b"hidden") + b" EMC"),
+        10: stream(b"/OC/L1 BDC " + _words(b"shown") + b" EMC"),
+        11: stream(b"/OC/L2 BDC " + _words(b"hidden") + b" EMC"),
         20: b"<</Type/OCG/Name(one)>>",
         21: b"<</Type/OCG/Name(two)>>",
     }
-    return _file(objects)
+    return raw_pdf(objects)
 
 
 def _page_tree() -> bytes:
@@ -86,12 +86,12 @@ def _page_tree() -> bytes:
         7: b"<</Type/Page/Parent 5 0 R/Contents 10 0 R>>",
         8: b"<</Type/Page/Parent 5 0 R/Contents 13 0 R/Rotate 0>>",
         9: _FONT % b"",
-        10: _stream(_words(b"one")),
-        11: _stream(_words(b"two")),
-        12: _stream(_words(b"three")),
+        10: stream(_words(b"one")),
+        11: stream(_words(b"two")),
+        12: stream(_words(b"three")),
         13: b"[10 0 R 12 0 R]",
     }
-    return _file(objects)
+    return raw_pdf(objects)
 
 
 def _shared_resources() -> bytes:
@@ -109,15 +109,15 @@ def _shared_resources() -> bytes:
         4: _PAGE % (2, 11, b""),
         5: _PAGE % (2, 12, b""),
         9: _FONT % parts,
-        10: _stream(_words(b"picture") + b" q 9 0 0 9 0 0 cm /Im1 Do Q"),
-        11: _stream(zlib.compress(_words(b"form") + b" /G1 gs /Fm1 Do"), b"/Filter/FlateDecode"),
-        12: _stream(b"/C1 cs 0 sc 0 0 9 9 re f /T3 1 Tf"),
-        20: _stream(bytes(range(16)), picture),
-        21: _stream(bytes(range(16, 32)), picture),
-        22: _stream(b"/Fm2 Do /Im2 Do", form),
-        23: _stream(b"0 0 5 5 re f", form + b"/Resources<</XObject<</Im2 21 0 R>>>>"),
+        10: stream(_words(b"picture") + b" q 9 0 0 9 0 0 cm /Im1 Do Q"),
+        11: stream(zlib.compress(_words(b"form") + b" /G1 gs /Fm1 Do"), b"/Filter/FlateDecode"),
+        12: stream(b"/C1 cs 0 sc 0 0 9 9 re f /T3 1 Tf"),
+        20: stream(bytes(range(16)), picture),
+        21: stream(bytes(range(16, 32)), picture),
+        22: stream(b"/Fm2 Do /Im2 Do", form),
+        23: stream(b"0 0 5 5 re f", form + b"/Resources<</XObject<</Im2 21 0 R>>>>"),
     }
-    return _file(objects)
+    return raw_pdf(objects)
 
 
 def _annotations() -> bytes:
@@ -129,17 +129,17 @@ def _annotations() -> bytes:
         3: _PAGE % (2, 10, b"/Annots[20 0 R 21 0 R 23 0 R]"),
         4: _PAGE % (2, 10, b"/Annots 27 0 R"),
         9: _FONT % b"",
-        10: _stream(_words(b"signed")),
+        10: stream(_words(b"signed")),
         20: stamp,
         21: b"<</Type/Annot/Subtype/Popup/Rect[0 0 9 9]/Parent 20 0 R>>",
-        22: _stream(b"0 0 40 40 re S", b"/Type/XObject/Subtype/Form/BBox[0 0 90 90]"),
+        22: stream(b"0 0 40 40 re S", b"/Type/XObject/Subtype/Form/BBox[0 0 90 90]"),
         23: b"<</Type/Annot/Subtype/Link/Rect[1 1 9 9]/Dest[4 0 R/Fit]/Border[0 0 1]>>",
         24: field,
         25: b"<</FT/Tx/T(party)/V(Supplier)/DA(/F1 9 Tf 0 g)/Kids[24 0 R]>>",
         26: b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
         27: b"[24 0 R]",
     }
-    return _file(objects)
+    return raw_pdf(objects)
 
 
 def _object_streams() -> bytes:
@@ -162,17 +162,17 @@ def _object_streams() -> bytes:
         entries = b"/Type/ObjStm/N %d/First %d" % (len(numbers), len(index))
         body = zlib.compress(index + bodies) if packed else index + bodies
         rows[holder] = (1, len(out), 0)
-        out += b"%d 0 obj\n%b\nendobj\n" % (holder, _stream(body, entries + b"/Filter/FlateDecode" * packed))
+        out += b"%d 0 obj\n%b\nendobj\n" % (holder, stream(body, entries + b"/Filter/FlateDecode" * packed))
     for number in (10, 11):
         rows[number] = (1, len(out), 0)
-        out += b"%d 0 obj\n%b\nendobj\n" % (number, _stream(_words(b"page %d" % number)))
+        out += b"%d 0 obj\n%b\nendobj\n" % (number, stream(_words(b"page %d" % number)))
     rows[22] = (1, len(out), 0)
     table = b"".join(
         kind.to_bytes(1, "big") + where.to_bytes(3, "big") + place.to_bytes(2, "big")
         for kind, where, place in (rows.get(number, (0, 0, 0)) for number in range(23))
     )
     start = len(out)
-    out += b"22 0 obj\n%b\nendobj\n" % _stream(table, b"/Type/XRef/Size 23/W[1 3 2]/Root 1 0 R")
+    out += b"22 0 obj\n%b\nendobj\n" % stream(table, b"/Type/XRef/Size 23/W[1 3 2]/Root 1 0 R")
     return bytes(out + b"startxref\n%d\n%%%%EOF\n" % start)
 
 
@@ -182,7 +182,7 @@ def _updated() -> bytes:
     older = int(before.split()[-2])
     out = bytearray(before)
     place = len(out)
-    out += b"12 0 obj\n%b\nendobj\n" % _stream(_words(b"three, amended"))
+    out += b"12 0 obj\n%b\nendobj\n" % stream(_words(b"three, amended"))
     start = len(out)
     out += b"xref\n0 1\n0000000014 65535 f \n12 1\n%010d 00000 n \n14 1\n0000000000 00001 f \n" % place
     return bytes(out + b"trailer\n<</Size 15/Root 1 0 R/Prev %d>>\nstartxref\n%d\n%%%%EOF\n" % (older, start))
@@ -192,12 +192,13 @@ def _words(text: bytes) -> bytes:
     return b"BT /F1 12 Tf 40 200 Td (%b) Tj ET" % text
 
 
-def _stream(data: bytes, entries: bytes = b"") -> bytes:
+def stream(data: bytes, entries: bytes = b"") -> bytes:
+    """A stream's object, with these entries beside its length."""
     return b"<<%b/Length %d>>stream\n%b\nendstream" % (entries, len(data), data)
 
 
-def _file(objects: Mapping[int, bytes]) -> bytes:
-    """A file of these objects, number 1 being the catalog."""
+def raw_pdf(objects: Mapping[int, bytes], trailer: bytes = b"") -> bytes:
+    """A PDF of these objects, number 1 being the catalog, without a look at what they hold."""
     out = bytearray(b"%PDF-1.7\n")
     table = []
     for number, body in objects.items():
@@ -205,4 +206,5 @@ def _file(objects: Mapping[int, bytes]) -> bytes:
         out += b"%d 0 obj\n%b\nendobj\n" % (number, body)
     start = len(out)
     out += b"xref\n0 1\n0000000000 65535 f \n" + b"".join(table)
-    return bytes(out + b"trailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (max(objects) + 1, start))
+    out += b"trailer\n<</Size %d/Root 1 0 R%b>>\nstartxref\n%d\n%%%%EOF\n" % (max(objects) + 1, trailer, start)
+    return bytes(out)
