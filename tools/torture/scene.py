@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -235,8 +236,9 @@ def scene(folder: Path, chance: random.Random) -> Iterator[Scene]:
     endpoint = Endpoint(plan, settings.latency_s, keep_bodies=True)
     for name in ("docs", "state", "reports"):
         (folder / name).mkdir(parents=True)
+    key = f"sk-torture-{uuid.uuid4().hex}"  # tells its processes from those of the same seed played beside it
     with running(endpoint) as base_url:
-        made = Scene(folder, settings, endpoint, rates, base_url, f"sk-torture-{chance.getrandbits(64):x}")
+        made = Scene(folder, settings, endpoint, rates, base_url, key)
         try:
             yield made
         finally:
