@@ -13,7 +13,8 @@ from pipeline import chunk_worker, endpoints, messages, pdf, run
 from pipeline.domain import Failure, FailureClass, Usage
 from pipeline.errors import ExitCode, PipelineError
 from pipeline.job import Job
-from pipeline.ledger import Ledger, Lock
+from pipeline.ledger import Ledger
+from pipeline.ledger_file import Lock
 from pipeline.prices import PriceList
 from pipeline.sandbox import Sandbox
 from pipeline.scanner import scan

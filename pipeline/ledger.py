@@ -1,4 +1,4 @@
-"""The SQLite file that knows every file, chunk, attempt and answer; the only module that knows sqlite3.
+"""The SQLite file that knows every file, chunk, attempt and answer; the ledger's modules alone know sqlite3.
 
 One process writes, under a lock that the kernel drops when the process dies; others may read meanwhile
 (write-ahead log). An answer counts only when it is on disk: each transaction is flushed. Nothing is
@@ -7,8 +7,6 @@ ever removed: an answer is found again by its chunk id whatever became of the fi
 
 from __future__ import annotations
 
-import fcntl
-import itertools
 import json
 import os
 import sqlite3
@@ -16,10 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from pipeline import proofs
+from pipeline import ledger_file, ledger_memory, proofs
 from pipeline.domain import (
     RULES_MODEL,
     Answer,
@@ -27,7 +24,6 @@ from pipeline.domain import (
     ChunkRecord,
     ChunkState,
     Content,
-    DocumentStatus,
     Expected,
     Failure,
     FailureClass,
@@ -36,144 +32,17 @@ from pipeline.domain import (
     Memory,
     Outcome,
     PageRange,
-    Remembered,
-    Risk,
     RunInfo,
     RunStatus,
-    Severity,
     SourceFile,
     Spending,
     Split,
     ToRemember,
     Usage,
 )
-from pipeline.errors import ExitCode, LedgerError, LockedError
-from pipeline.text import printable
+from pipeline.errors import ExitCode
 
 _RUNS_LOOKED_AT = 100
-_PATIENCE_S = 60.0  # with another program that holds the file, such as a backup
-_APPLICATION_ID = 0x646F6370  # "docp"
-
-# Each runs once, in order, in one transaction together with the version it leads to. Never change one
-# that was released: add another.
-_MIGRATIONS = (
-    """
-    CREATE TABLE files (            -- what the scanner saw last; names as bytes: not every one is UTF-8
-        folder BLOB NOT NULL,       -- the source folder; jobs may share a ledger
-        path BLOB NOT NULL,         -- relative to it
-        size_bytes INTEGER NOT NULL,
-        mtime_ns INTEGER NOT NULL,
-        sha256 TEXT,                -- NULL: could not be read, and problem says why
-        problem TEXT,
-        PRIMARY KEY (folder, path)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE contents (         -- what distinct bytes turned out to be
-        sha256 TEXT PRIMARY KEY,
-        size_bytes INTEGER NOT NULL,
-        pages INTEGER,              -- NULL: cannot be opened, and problem says why
-        encrypted INTEGER NOT NULL,
-        problem TEXT,
-        reader TEXT NOT NULL        -- the version that says so; another one looks again at what it could not open
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY,
-        job TEXT NOT NULL,
-        started_at TEXT NOT NULL,
-        finished_at TEXT,           -- NULL: running, or killed
-        status TEXT NOT NULL,
-        exit_code INTEGER,
-        endpoint TEXT NOT NULL,
-        model TEXT NOT NULL,
-        version TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,  -- of its requests
-        stopped_because TEXT
-    ) STRICT;                       -- in the order of their rowids: a clock may jump
-    CREATE TABLE chunks (           -- chunks of pages, and syntheses (first_page and last_page NULL)
-        id TEXT PRIMARY KEY,
-        content TEXT NOT NULL,
-        first_page INTEGER,
-        last_page INTEGER,
-        state TEXT NOT NULL CHECK (state IN ('open', 'answered', 'failed', 'split')),
-        failure TEXT,
-        reason TEXT
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX chunks_of_content ON chunks (content);
-    CREATE TABLE answers (
-        chunk TEXT PRIMARY KEY REFERENCES chunks (id),
-        result TEXT NOT NULL,       -- the JSON object, its pages counted within the chunk
-        model TEXT,
-        request_id TEXT,
-        run TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE attempts (         -- one HTTP request each
-        id INTEGER PRIMARY KEY,
-        chunk TEXT NOT NULL REFERENCES chunks (id),
-        run TEXT NOT NULL,
-        begun_at TEXT NOT NULL,
-        ended_at TEXT,              -- NULL: in flight, or cut off by the end of the process
-        outcome TEXT,               -- 'answered' or the class of the failure
-        reason TEXT,
-        status INTEGER,
-        request_id TEXT,
-        latency_s REAL,
-        model TEXT,
-        input_tokens INTEGER,
-        output_tokens INTEGER,
-        cache_read_tokens INTEGER,
-        cache_write_tokens INTEGER,
-        cost_usd REAL               -- NULL: unknown
-    ) STRICT;
-    CREATE INDEX attempts_of_chunk ON attempts (chunk);
-    CREATE INDEX attempts_of_run ON attempts (run);
-    """,
-    """
-    ALTER TABLE runs ADD COLUMN expected_input_tokens INTEGER;  -- NULL: nothing was sent
-    ALTER TABLE runs ADD COLUMN expected_output_tokens INTEGER;
-    ALTER TABLE runs ADD COLUMN expected_usd REAL;              -- NULL: unknown
-    CREATE TABLE unfinished (       -- documents that a run which came to its end left partial or failed
-        run TEXT NOT NULL REFERENCES runs (id),
-        path BLOB NOT NULL,         -- as in files
-        PRIMARY KEY (run, path)
-    ) STRICT, WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE contents ADD COLUMN note TEXT;
-    ALTER TABLE contents ADD COLUMN text_chars TEXT NOT NULL DEFAULT '[]';  -- JSON, one number for each page
-    ALTER TABLE contents ADD COLUMN scans TEXT NOT NULL DEFAULT '[]';       -- JSON, pages
-    ALTER TABLE contents ADD COLUMN bookmarks TEXT NOT NULL DEFAULT '[]';   -- JSON, pages
-    ALTER TABLE chunks ADD COLUMN split_after INTEGER;  -- the last page of the first part; NULL: in the middle
-    """,
-    """
-    ALTER TABLE contents ADD COLUMN media_type TEXT NOT NULL DEFAULT 'application/pdf';
-    """,
-    """
-    ALTER TABLE attempts ADD COLUMN may_be_billed INTEGER;  -- without a count of tokens; NULL: in flight or cut off
-    UPDATE attempts SET may_be_billed = status IS 200 WHERE ended_at IS NOT NULL;
-    """,
-    """
-    CREATE TABLE proofs (           -- what was found of the quotes of an answer
-        chunk TEXT PRIMARY KEY REFERENCES chunks (id),
-        prover INTEGER NOT NULL,    -- the version that says so; another one looks again
-        proof TEXT NOT NULL         -- JSON
-    ) STRICT, WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE runs ADD COLUMN by_rules INTEGER;   -- rules read, not a model; NULL: its report is not remembered
-    CREATE TABLE reported (         -- what the last runs that came to their end reported: so from this run on
-        job TEXT NOT NULL,
-        by_rules INTEGER NOT NULL,
-        path BLOB NOT NULL,         -- as in files
-        run TEXT NOT NULL REFERENCES runs (id),
-        status TEXT,                -- NULL: it was there no more
-        sha256 TEXT,
-        pages INTEGER,
-        risks TEXT NOT NULL,        -- JSON, a list for each: id, title, category, severity, page, quote, own_check
-        carried TEXT NOT NULL,      -- JSON, the same
-        PRIMARY KEY (job, by_rules, path, run)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX reported_in_run ON reported (run);
-    """,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,42 +66,6 @@ class NewChunk:
     pages: PageRange | None
 
 
-class Lock:
-    """The right to write one ledger: an ``flock`` beside it, which no crash leaves behind.
-
-    Raises:
-        LockedError: another process holds it; the message names it.
-        LedgerError: the folder takes no file.
-    """
-
-    def __init__(self, ledger: Path) -> None:
-        self._path = ledger.with_name(ledger.name + ".lock")
-
-    def __enter__(self) -> Self:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise LedgerError(f"the ledger's folder cannot be written: {error}") from None
-        if not os.access(self._path.parent, os.W_OK):  # what a killed run left may be enough for SQLite to begin
-            os.close(self._file)
-            raise LedgerError(f"the ledger's folder {self._path.parent} cannot be written; make it writable")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(self._file, 100).decode("utf-8", "replace").strip()
-            os.close(self._file)
-            raise LockedError(f"another run of this job is under way ({printable(owner) or 'owner unknown'})") from None
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"process {os.getpid()}\n".encode())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._file)
-
-
 class Ledger:
     """Open one with ``writing`` (under a ``Lock``) or ``reading``; use it as a context manager."""
 
@@ -247,12 +80,7 @@ class Ledger:
         Raises:
             LedgerError: damaged, from a newer version, not a ledger, or not writable.
         """
-        with _explained(path), _connected(path, "rwc") as database:
-            _version(database)  # before the first pragma: another program's file is left as it is
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")  # an answer that was paid survives a power cut
-            database.execute("PRAGMA foreign_keys = ON")
-            _migrate(database)
+        with ledger_file.writing(path) as database:
             yield cls(database)
 
     @classmethod
@@ -263,22 +91,8 @@ class Ledger:
         Raises:
             LedgerError: damaged, from another version, or not a ledger.
         """
-        with _explained(path):
-            if not _exists(path):
-                with _connected(None, "memory") as database:
-                    _migrate(database)
-                    yield cls(database)
-                return
-            with _connected(path, "ro") as database:
-                version = _version(database)
-                if version == 0:  # a run has made the file a moment ago
-                    with _connected(None, "memory") as empty:
-                        _migrate(empty)
-                        yield cls(empty)
-                    return
-                if version < len(_MIGRATIONS):
-                    raise LedgerError(f"{path} is from an older version; the next run of the job migrates it")
-                yield cls(database)
+        with ledger_file.reading(path) as database:
+            yield cls(database)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -519,7 +333,7 @@ class Ledger:
         """
         with self.transaction():
             if to_remember is not None:
-                self._remember(run.id, to_remember)
+                ledger_memory.remember(self._database, run.id, to_remember)
             self._database.executemany(
                 "INSERT INTO unfinished VALUES (?, ?)", [(run.id, os.fsencode(path)) for path in unfinished]
             )
@@ -580,58 +394,7 @@ class Ledger:
 
         Of runs that rules read, or those that a model read. Known for the last two that came to their end.
         """
-        where = {"job": job, "run": run, "by_rules": by_rules}
-        before = self._database.execute(
-            """
-            SELECT id, finished_at, fingerprint FROM runs
-            WHERE job = :job AND by_rules = :by_rules AND rowid < (SELECT rowid FROM runs WHERE id = :run)
-            ORDER BY rowid DESC LIMIT 1
-            """,
-            where,
-        ).fetchone()
-        if before is None:
-            return None
-        rows = self._database.execute(
-            """
-            SELECT p.path, p.status, p.sha256, p.pages, p.risks, p.carried, max(r.rowid) -- the row that has it
-            FROM reported p JOIN runs r ON r.id = p.run
-            WHERE p.job = :job AND p.by_rules = :by_rules AND r.rowid < (SELECT rowid FROM runs WHERE id = :run)
-            GROUP BY p.path
-            """,
-            where,
-        )
-        identity, finished_at, fingerprint = before
-        documents = (
-            Remembered(os.fsdecode(path), sha256, pages, DocumentStatus(status), _risks(risks), _risks(carried))
-            for path, status, sha256, pages, risks, carried, _ in rows
-            if status is not None
-        )
-        return Memory(identity, finished_at, fingerprint, {document.path: document for document in documents})
-
-    def _remember(self, run: str, to_remember: ToRemember) -> None:
-        """Add what differs from the run before, and drop what only the run before that one needed."""
-        [job] = self._database.execute("SELECT job FROM runs WHERE id = ?", (run,)).fetchone()
-        chain = (job, to_remember.by_rules)
-        before = self._database.execute(
-            "SELECT id FROM runs WHERE job = ? AND by_rules = ? ORDER BY rowid DESC LIMIT 1", chain
-        ).fetchone()
-        if before is not None:
-            self._database.execute(
-                """
-                DELETE FROM reported WHERE job = ? AND by_rules = ? AND run != ?
-                    AND path IN (SELECT path FROM reported WHERE run = ?)
-                """,
-                (*chain, *before, *before),
-            )
-            self._database.execute("DELETE FROM reported WHERE run = ? AND status IS NULL", before)
-        documents = (
-            (*chain, os.fsencode(d.path), run, d.status.value, d.sha256, d.pages, _listed(d.risks), _listed(d.carried))
-            for d in to_remember.documents
-        )
-        removed = ((*chain, os.fsencode(path), run, None, None, None, "[]", "[]") for path in to_remember.removed)
-        rows = itertools.chain(documents, removed)
-        self._database.executemany("INSERT INTO reported VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._database.execute("UPDATE runs SET by_rules = ? WHERE id = ?", (to_remember.by_rules, run))
+        return ledger_memory.before(self._database, job, run, by_rules)
 
     def contents_sent_in(self, run: str) -> frozenset[str]:
         """The contents that a run began an attempt for."""
@@ -676,17 +439,6 @@ class Ledger:
         return int(row[0])
 
 
-def _listed(risks: Iterable[Risk]) -> str:
-    return _json([[r.id, r.title, r.category, r.severity.value, r.page, r.quote, r.own_check] for r in risks])
-
-
-def _risks(listed: str) -> tuple[Risk, ...]:
-    return tuple(
-        Risk(title, category, Severity(severity), page, quote, "", "", own_check=own_check, id=identity)
-        for identity, title, category, severity, page, quote, own_check in json.loads(listed)
-    )
-
-
 def _layout(text_chars: str, scans: str, bookmarks: str) -> Layout:
     return Layout(tuple(json.loads(text_chars)), tuple(json.loads(scans)), tuple(json.loads(bookmarks)))
 
@@ -697,59 +449,3 @@ def _columns(layout: Layout) -> tuple[str, str, str]:
 
 def _json(value: Mapping[str, Any] | Sequence[Any]) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
-
-
-@contextmanager
-def _connected(path: Path | None, mode: str) -> Iterator[sqlite3.Connection]:
-    if path is None:
-        database = sqlite3.connect(":memory:", isolation_level=None)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        uri = f"{path.resolve().as_uri()}?mode={mode}"
-        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE_S)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-def _version(database: sqlite3.Connection) -> int:
-    version = int(database.execute("PRAGMA user_version").fetchone()[0])
-    application = int(database.execute("PRAGMA application_id").fetchone()[0])
-    tables = int(database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-    if (version or tables) and application != _APPLICATION_ID:
-        raise LedgerError("the file is another program's database; set [ledger] path to a file of its own")
-    if version > len(_MIGRATIONS):
-        raise LedgerError("the ledger was written by a newer version of docpipe; use that version")
-    return version
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    version = _version(database)
-    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-        marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {number}"
-        database.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise LedgerError(f"the ledger {path} cannot be looked at: {error.strerror}") from None
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's errors as trouble with the run: one line and what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise LedgerError(
-            f"the ledger {path} cannot be used: {error}; check the disk, and the permissions of the ledger and of"
-            " the files beside it"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise LedgerError(
-            f"the ledger {path} is damaged: {error}; restore it from a backup, or move it away to begin anew "
-            "(which pays for every answer again)"
-        ) from error

@@ -29,7 +29,8 @@ from pipeline.domain import (
 )
 from pipeline.errors import ExitCode, SettingsError
 from pipeline.job import Job
-from pipeline.ledger import Ledger, Lock
+from pipeline.ledger import Ledger
+from pipeline.ledger_file import Lock
 from pipeline.opening import Sources
 from pipeline.pdf import Passwords, Source
 from pipeline.prices import PriceList

@@ -17,7 +17,8 @@ from pipeline import check, job
 from pipeline.check import Finding
 from pipeline.errors import ExitCode, SettingsError
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
-from pipeline.ledger import Ledger, Lock
+from pipeline.ledger import Ledger
+from pipeline.ledger_file import Lock
 from pipeline.serve import Endpoint, running
 from tests.conftest import DEADLINE_S, KEY, Workspace, clause, write_pdf
 

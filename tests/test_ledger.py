@@ -42,7 +42,8 @@ from pipeline.domain import (
     Usage,
 )
 from pipeline.errors import ExitCode, LedgerError, LockedError
-from pipeline.ledger import Ledger, Lock, NewChunk, Settled
+from pipeline.ledger import Ledger, NewChunk, Settled
+from pipeline.ledger_file import Lock
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEN = "2026-11-22T02:00:00Z"
@@ -577,7 +578,8 @@ RECORDER = """
 import sys
 from pathlib import Path
 from pipeline.domain import Answer, ChunkState, Exchange, PageRange, Usage
-from pipeline.ledger import Ledger, Lock, NewChunk, Settled
+from pipeline.ledger import Ledger, NewChunk, Settled
+from pipeline.ledger_file import Lock
 path, run = Path(sys.argv[1]), sys.argv[2]
 with Lock(path), Ledger.writing(path) as ledger:
     number = 0
