@@ -6,6 +6,7 @@ Nothing here is paid for: what a kill or ^C keeps from being looked for, the nex
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -19,6 +20,8 @@ from pipeline.sandbox import Sandbox, SandboxError
 from pipeline.workers import Pool, Wake
 
 _PROVE = "pipeline.prover:prove"
+_REST_S = 0.5  # the next request takes the place of one that was answered: it comes first on a busy processor
+_WRITTEN_AT_ONCE = 64  # the disk is waited for once; what a kill takes is looked for again
 
 
 class Proving:
@@ -31,9 +34,10 @@ class Proving:
         self._ledger = ledger
         self._sandbox = sandbox
         self._place = place
-        self._waiting: deque[Chunk] = deque()
+        self._waiting: deque[tuple[float, Chunk]] = deque()  # with the time of its turn
+        self._found: list[tuple[Chunk, ChunkProof | None]] = []
         self._wake = Wake()
-        self._pool: Pool[Chunk, None] = Pool(self._prove, sandbox.processes, self._wake)
+        self._pool: Pool[Chunk, ChunkProof | None] = Pool(self._prove, sandbox.processes, self._wake)
         self._given: set[str] = set()
         self._no_more = False
         self.interrupted = False
@@ -43,7 +47,7 @@ class Proving:
         """Look for the quotes of a chunk whose answer is on record."""
         if chunk.id not in self._given:
             self._given.add(chunk.id)
-            self._waiting.append(chunk)
+            self._waiting.append((time.monotonic() + _REST_S, chunk))
             self._wake.set()
 
     async def finish(self, chunks: Iterable[Chunk]) -> None:
@@ -76,28 +80,47 @@ class Proving:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
         await self._pool.abort()
+        if self._found:
+            self._write()
 
     async def _look(self) -> None:
         while self._waiting or self._pool.busy or not self._no_more:
             for done in self._pool.collect():
                 if done.bug is not None:
                     raise done.bug
-            while self._waiting and self._pool.free:
-                self._pool.start(self._waiting.popleft())
+                self._found.append((done.item, done.result))
+            if len(self._found) >= _WRITTEN_AT_ONCE:
+                self._write()
+            while self._pool.free and self._wait_s() == 0:
+                self._pool.start(self._waiting.popleft()[1])
             if self._waiting or self._pool.busy or not self._no_more:
-                await self._wake.wait(None)
+                await self._wake.wait(self._wait_s() if self._pool.free else None)
+        self._write()
 
-    async def _prove(self, chunk: Chunk) -> None:
+    def _wait_s(self) -> float | None:
+        """How long until the next chunk's turn; None when none waits."""
+        if not self._waiting:
+            return None
+        return 0.0 if self._no_more else max(0.0, self._waiting[0][0] - time.monotonic())
+
+    def _write(self) -> None:
+        with self._ledger.transaction():
+            for chunk, proof in self._found:
+                if proof is not None:
+                    self._ledger.record_proof(chunk.id, proof, pdf.PROVER)
+        self._found.clear()
+
+    async def _prove(self, chunk: Chunk) -> ChunkProof | None:
+        """None for what another run may look at: the file is not the one that was read, or cannot be read."""
         source = self._place(chunk.content)
         result = self._ledger.full_record(chunk.id).result
         if source is None or result is None:
-            return
+            return None
         claims = aggregator.claims(result, chunk.pages)
         try:
             proof: ChunkProof = await self._sandbox.call(source.size_bytes, _PROVE, source, chunk.pages, claims)
         except SandboxError:  # the file makes whoever looks into it crash or hang
-            proof = ChunkProof.not_checkable(claims)
+            return ChunkProof.not_checkable(claims)
         except (pdf.SourceChangedError, OSError):
-            return
-        with self._ledger.transaction():
-            self._ledger.record_proof(chunk.id, proof, pdf.PROVER)
+            return None
+        return proof

@@ -621,7 +621,7 @@ def test_answers_survive_a_kill_at_any_moment(path: Path) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.ledger import Lock
+from pipeline.ledger_file import Lock
 with Lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -668,7 +668,7 @@ LOCKED_OUT = """
 import os
 from pathlib import Path
 from pipeline.errors import LedgerError
-from pipeline.ledger import Lock
+from pipeline.ledger_file import Lock
 if os.geteuid() == 0:  # permissions do not bind the superuser
     os.setgroups([])
     os.setgid(65534)
