@@ -102,7 +102,7 @@ class Dispatcher:
 
     ``parts`` is asked for the chunks that take the place of one, cut after a page or in the middle, and
     ``follow_up`` for the synthesis of a content when the last chunk of it that this run sends was answered.
-    ``answered`` is told of each chunk whose answer is on record.
+    ``answered`` is told of each chunk whose answer is on record, and whether more requests wait for their turn.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Dispatcher:
         sender: Sender,
         parts: Callable[[Chunk, int | None], Sequence[PlannedChunk]],
         follow_up: Callable[[str], Synthesis | None],
-        answered: Callable[[Chunk], None],
+        answered: Callable[[Chunk, bool], None],
         observer: Observer,
     ) -> None:
         self._ledger = ledger
@@ -204,7 +204,7 @@ class Dispatcher:
         for task, outcome, state, again_in_s in self._news:  # a slow terminal must not hold the ledger
             self._observer.settled(task, outcome, state, again_in_s)
             if isinstance(task, Chunk) and state is ChunkState.ANSWERED:
-                self._answered(task)
+                self._answered(task, bool(self._ready))
         while self._has_room() and (item := self._feed.take(time.monotonic())):
             self._preparing.start(item)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pipeline import messages
-from pipeline.client import Client
 from pipeline.errors import SettingsError
 from pipeline.job import Endpoint
 from pipeline.sandbox import Sandbox, SandboxError
+
+if TYPE_CHECKING:
+    from pipeline.client import Client
 
 
 def key_of(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
@@ -37,6 +40,7 @@ def connect(endpoint: Endpoint, key: str | None, concurrency: int, sandbox: Sand
     Raises:
         SettingsError: a proxy or certificate that the environment names cannot be used.
     """
+    from pipeline.client import Client  # loads slowly, and many a run has nothing to send
 
     async def answer_here(
         method: str, path: str, headers: Mapping[str, str], body: bytes

@@ -34,7 +34,7 @@ def place(places: Sources, content: str) -> Source | None:
     return next((place for place in places.get(content, ()) if not pdf.is_changed(place)), None)
 
 
-async def opened(places: Sources, sandbox: Sandbox) -> AsyncGenerator[Sequence[Content], None]:
+async def opened(places: Sources, sandbox: Sandbox, at_once: int) -> AsyncGenerator[Sequence[Content], None]:
     """What these contents turn out to be, as it turns out; a file that changed meanwhile is left to the next run.
 
     Closed early, it gives up what it is at.
@@ -43,7 +43,7 @@ async def opened(places: Sources, sandbox: Sandbox) -> AsyncGenerator[Sequence[C
     running: list[asyncio.Task[Content | None]] = []
     try:
         while True:
-            free = 2 * sandbox.processes - len(running)  # one in work and one ready for each process
+            free = at_once - len(running)
             running += [asyncio.create_task(_inspected(*entry, sandbox)) for entry in itertools.islice(waiting, free)]
             if not running:
                 return

@@ -43,11 +43,11 @@ class Proving:
         self.interrupted = False
         self._work: asyncio.Task[None] | None = None
 
-    def add(self, chunk: Chunk) -> None:
-        """Look for the quotes of a chunk whose answer is on record."""
+    def add(self, chunk: Chunk, is_busy: bool = False) -> None:
+        """Look for the quotes of a chunk whose answer is on record; a little later while the run ``is_busy``."""
         if chunk.id not in self._given:
             self._given.add(chunk.id)
-            self._waiting.append((time.monotonic() + _REST_S, chunk))
+            self._waiting.append((time.monotonic() + _REST_S * is_busy, chunk))
             self._wake.set()
 
     async def finish(self, chunks: Iterable[Chunk]) -> None:

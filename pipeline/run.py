@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pipeline import __version__, changes, messages, opening, page_pictures, pdf, reports, sending, signals
+from pipeline import __version__, changes, messages, opening, page_pictures, pdf, reports, signals
 from pipeline.dispatch import Observer
 from pipeline.domain import (
     RULES_MODEL,
@@ -37,7 +37,6 @@ from pipeline.prices import PriceList
 from pipeline.proving import Proving
 from pipeline.sandbox import Limits, Sandbox
 from pipeline.scanner import scan
-from pipeline.sending import Sending
 from pipeline.standing import Due, PlannedDocument, Standing
 from pipeline.text import shortened
 from pipeline.verdicts import Stop
@@ -219,7 +218,7 @@ async def _open_for_plan(
     new = _unopened(opening.sources(job.source.folder, files), _settled(contents, passwords))
     with Sandbox() as sandbox:
         _set_up(sandbox, job, passwords)
-        async for opened in opening.opened(new, sandbox):
+        async for opened in opening.opened(new, sandbox, at_once=2 * sandbox.processes):  # one ready for each
             contents.update({content.sha256: content for content in opened})
     return contents
 
@@ -243,14 +242,26 @@ async def _read(
     contents = ledger.contents(pdf.READER)
     new = _unopened(places, _settled(contents, passwords), again=options.failed_only)
     standing = Standing(job, ledger, files, contents)
+    at_once = max(1, sandbox.processes - 1)  # the first chunks must not wait until all files are open
     observer.found({file.sha256: file.path for file in files if file.sha256})
-    due = _due(standing, places, _recorded(opening.opened(new, sandbox), ledger, contents), options.failed_only)
+    due = _due(
+        standing, places, _recorded(opening.opened(new, sandbox, at_once), ledger, contents), options.failed_only
+    )
     async with Proving(ledger, sandbox, partial(opening.place, places)) as proving:
         async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks:
-            stop = await sending.send(tasks, Sending(job, key, sandbox, observer, standing, places, run, proving.add))
+            first = asyncio.create_task(_next(tasks))
+            await asyncio.sleep(0)  # the first files are being opened
+            from pipeline import sending  # takes as long, and what needs nothing sent does without
+
+            given = sending.Sending(job, key, sandbox, observer, standing, places, run, proving.add)
+            stop = await sending.send(await first, tasks, given)
         if stop is None or stop.exit_code is not ExitCode.INTERRUPTED:
             stop = await _prove(proving, standing, observer) or stop
     return stop
+
+
+async def _next(tasks: AsyncIterator[Sequence[Task]]) -> Sequence[Task] | None:
+    return await anext(tasks, None)
 
 
 async def _recorded(

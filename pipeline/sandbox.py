@@ -203,6 +203,7 @@ def _named(function: str) -> Callable[..., Any]:
 
 def _set_up_this_process() -> None:
     """Runs once in each worker before its first call."""
+    os.nice(5)  # who talks to the API comes first on a busy processor
     os.setsid()  # ^C and time-outs are sent to whole groups; only the parent decides what they mean
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

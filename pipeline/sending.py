@@ -27,7 +27,7 @@ _IDLE_AFTER_S = 1.0  # by then the first requests are out, and their answers tak
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What a run sends with. ``answered`` is told of each chunk whose answer is on record."""
+    """What a run sends with. ``answered`` is told of each chunk whose answer is on record: see ``Dispatcher``."""
 
     job: Job
     key: str | None
@@ -36,17 +36,16 @@ class Sending:
     standing: Standing
     places: Sources
     run: str
-    answered: Callable[[Chunk], None]
+    answered: Callable[[Chunk, bool], None]
 
 
-async def send(tasks: AsyncIterator[Sequence[Task]], given: Sending) -> Stop | None:
-    """Send the tasks as they come; why the run must stop, if it must.
+async def send(first: Sequence[Task] | None, tasks: AsyncIterator[Sequence[Task]], given: Sending) -> Stop | None:
+    """Send the ``first`` tasks and others as they come; why the run must stop, if it must. None: there are none.
 
     Raises:
         SettingsError: the spool folder cannot be made, or there is no way to the endpoint.
         KeyboardInterrupt: asked twice to end.
     """
-    first = await anext(tasks, None)
     if first is None:  # with nothing to send, no connection is needed
         return None
     job, standing = given.job, given.standing

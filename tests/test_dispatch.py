@@ -137,7 +137,7 @@ class Stage:
         self.path = path
         self.actor = actor
         self.observer = Quiet()
-        self.answered: list[Chunk] = []
+        self.answered: list[tuple[str, bool]] = []
         self.follow_up: Callable[[str], Synthesis | None] = settings.pop("follow_up", lambda content: None)
         self.parts: Callable[[Chunk, int | None], Sequence[PlannedChunk]] = settings.pop("parts", new_parts)
         attempts, first_wait_s = settings.pop("attempts", 6), settings.pop("first_wait_s", 0.0)
@@ -158,10 +158,13 @@ class Stage:
         self.rules = Rules(**(given | settings))
         self.dispatcher: Dispatcher
 
+    def heard(self, chunk: Chunk, is_busy: bool) -> None:
+        self.answered.append((part(chunk), is_busy))
+
     def send(self, tasks: Sequence[Task], deadline_s: float = DEADLINE_S) -> Stop | None:
         async def within_deadline() -> Stop | None:
             self.dispatcher = Dispatcher(
-                ledger, self.rules, self.actor, self.parts, self.follow_up, self.answered.append, self.observer
+                ledger, self.rules, self.actor, self.parts, self.follow_up, self.heard, self.observer
             )
             return await asyncio.wait_for(self.dispatcher.send_all(at_once(tasks)), deadline_s)
 
@@ -751,7 +754,7 @@ def test_a_cancelled_dispatcher_gives_up_what_is_in_flight_and_keeps_what_came(p
 
     async def cancelled() -> None:
         stage.dispatcher = Dispatcher(
-            ledger, stage.rules, actor, stage.parts, stage.follow_up, stage.answered.append, stage.observer
+            ledger, stage.rules, actor, stage.parts, stage.follow_up, stage.heard, stage.observer
         )
         sending = asyncio.create_task(stage.dispatcher.send_all(at_once(singles(9))))
         while len(actor.sent) < 4:
@@ -768,6 +771,13 @@ def test_a_cancelled_dispatcher_gives_up_what_is_in_flight_and_keeps_what_came(p
     assert stage.without_end == 3
 
 
+def test_each_answered_chunk_is_told_with_whether_others_wait(path: Path) -> None:
+    """Whoever looks for its quotes can let requests go first; a failed chunk has none."""
+    stage = Stage(path, Actor(lambda name, number: OURS if name == "d01 1" else ANSWER), concurrency=1)
+    stage.send(singles(4))
+    assert sorted(stage.answered) == [("d00 1", True), ("d02 1", True), ("d03 1", False)]
+
+
 # --- more comes in
 
 
@@ -776,7 +786,7 @@ def send_as_it_comes(stage: Stage, due: Callable[[], AsyncIterator[Sequence[Task
 
     async def within_deadline() -> Stop | None:
         stage.dispatcher = Dispatcher(
-            ledger, stage.rules, stage.actor, stage.parts, stage.follow_up, stage.answered.append, stage.observer
+            ledger, stage.rules, stage.actor, stage.parts, stage.follow_up, stage.heard, stage.observer
         )
         return await asyncio.wait_for(stage.dispatcher.send_all(due()), DEADLINE_S)
 

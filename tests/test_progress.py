@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
+from pipeline.bar import Bar
 from pipeline.domain import (
     Answer,
     Chunk,
@@ -31,7 +32,7 @@ from pipeline.domain import (
     Task,
 )
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
-from pipeline.progress import Bar, Lines, shown
+from pipeline.progress import Lines, shown
 from pipeline.serve import Endpoint, running
 from tests.conftest import DEADLINE_S, KEY, Workspace, clause, wait_until, write_pdf
 

@@ -1,0 +1,44 @@
+"""What happens in a run, in words: how much is to be sent, what became of an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.domain import Answer, Chunk, ChunkState, Outcome, Split, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How much is to be sent."""
+
+    documents: int = 0
+    chunks: int = 0
+    pages: int = 0
+
+    def and_more(self, tasks: Sequence[Task]) -> Due:
+        """With the tasks of other documents."""
+        chunks = [task for task in tasks if isinstance(task, Chunk)]
+        documents = len({task.content for task in tasks})
+        pages = sum(len(chunk.pages) for chunk in chunks)
+        return Due(self.documents + documents, self.chunks + len(chunks), self.pages + pages)
+
+    def __str__(self) -> str:
+        counts = ((self.documents, "document"), (self.chunks, "chunk"), (self.pages, "page"))
+        return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+
+
+def told(
+    names: Mapping[str, str], task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None
+) -> str:
+    """One line about one attempt that ended. ``names``: a path for each content."""
+    part = task.pages.label if isinstance(task, Chunk) else "summary of the whole"
+    what = f"{names.get(task.content, task.content)}, {part}"
+    if isinstance(outcome, Answer):
+        return f"{what}: answered in {outcome.exchange.latency_s:.1f} s"
+    if isinstance(outcome, Split) or state is ChunkState.SPLIT:
+        return f"{what}: halved ({outcome.reason})"
+    if again_in_s is not None:
+        return f"{what}: {outcome.reason}; again in {again_in_s:.1f} s"
+    verdict = "not answered" if state is ChunkState.OPEN else "failed"
+    return f"{what}: {verdict}: {outcome.reason}"
