@@ -204,9 +204,12 @@ class Dispatcher:
         for task, outcome, state, again_in_s in self._news:  # a slow terminal must not hold the ledger
             self._observer.settled(task, outcome, state, again_in_s)
             if isinstance(task, Chunk) and state is ChunkState.ANSWERED:
-                self._answered(task, bool(self._ready))
+                self._answered(task, self._has_more())
         while self._has_room() and (item := self._feed.take(time.monotonic())):
             self._preparing.start(item)
+
+    def _has_more(self) -> bool:
+        return bool(self._ready) or self._preparing.busy or self._feed.due_s() is not None
 
     def _has_room(self) -> bool:
         spooled_bytes = sum(item.payload.spooled_bytes for item in self._ready if item.payload)

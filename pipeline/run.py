@@ -242,7 +242,7 @@ async def _read(
     contents = ledger.contents(pdf.READER)
     new = _unopened(places, _settled(contents, passwords), again=options.failed_only)
     standing = Standing(job, ledger, files, contents)
-    at_once = max(1, sandbox.processes - 1)  # the first chunks must not wait until all files are open
+    at_once = max(2, sandbox.processes)  # none waits ready: the first chunks to be cut would wait behind it
     observer.found({file.sha256: file.path for file in files if file.sha256})
     due = _due(
         standing, places, _recorded(opening.opened(new, sandbox, at_once), ledger, contents), options.failed_only
