@@ -181,7 +181,7 @@ def _shown(head: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> _
     run = head["run"]
     return _Shown(
         (head["title"], run["model"], run["version"], run["reads_with_rules"], run["originals"]),
-        (run["status"], run["stopped_because"], (run["compared"] or {}).get("removed")),
+        (run["status"], run["stopped_because"], (run["compared"] or {}).get("removed", [])),
         {document_name(d["path"]): {key: d[key] for key in d if key != "unchanged"} for d in documents},
     )
 
