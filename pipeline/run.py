@@ -6,7 +6,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -248,9 +248,7 @@ async def _read(
         standing, places, _recorded(opening.opened(new, sandbox, at_once), ledger, contents), options.failed_only
     )
     async with Proving(ledger, sandbox, partial(opening.place, places)) as proving:
-        async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks:
-            first = asyncio.create_task(_next(tasks))
-            await asyncio.sleep(0)  # the first files are being opened
+        async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks, _begun(tasks) as first:
             from pipeline import sending  # takes as long, and what needs nothing sent does without
 
             given = sending.Sending(job, key, sandbox, observer, standing, places, run, proving.add)
@@ -260,8 +258,20 @@ async def _read(
     return stop
 
 
-async def _next(tasks: AsyncIterator[Sequence[Task]]) -> Sequence[Task] | None:
-    return await anext(tasks, None)
+@asynccontextmanager
+async def _begun(tasks: AsyncIterator[Sequence[Task]]) -> AsyncGenerator[asyncio.Task[Sequence[Task] | None], None]:
+    """The first tasks, None if there are none, which are looked for while the block does other things."""
+
+    async def look() -> Sequence[Task] | None:
+        return await anext(tasks, None)
+
+    first = asyncio.create_task(look())
+    try:
+        await asyncio.sleep(0)  # by now the first files are being opened
+        yield first
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
 
 async def _recorded(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pipeline import job, opening, pdf, run
 from pipeline.domain import Layout
@@ -14,6 +17,7 @@ from pipeline.ledger import Ledger
 from pipeline.sandbox import Limits, Sandbox
 from pipeline.serve import Endpoint, running
 from pipeline.splitter import page_texts
+from pipeline.standing import Standing
 from tests.conftest import Quiet, Workspace, clause, write_pdf
 from tests.test_run import risks_of
 
@@ -121,3 +125,25 @@ def test_a_file_that_crashes_what_looks_at_its_layout_is_read(workspace: Workspa
 
     assert (result.run.exit_code, risks_of(result)) == (0, [("K001", 1), ("K002", 2)])
     assert result.documents[0].note == "not checked with a second reader: reading it crashed the reader (exit code -6)"
+
+
+def test_an_interrupt_before_the_first_file_is_open_ends_the_run_as_one(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While what is due is being looked for and what sends is being loaded; the next run does the work."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    records = Standing.records
+
+    def interrupted(self: Standing) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return records(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Standing, "records", interrupted)
+        workspace.run()
+
+    status = run.status_job(job.load(workspace.job_file))
+    assert status.result is not None
+    assert (status.result.run.exit_code, status.result.run.stopped_because) == (130, "interrupted")
+    assert workspace.run().run.exit_code == 0
