@@ -139,9 +139,10 @@ def test_an_interrupt_before_the_first_file_is_open_ends_the_run_as_one(
         signal.raise_signal(signal.SIGINT)
         return records(self)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Standing, "records", interrupted)
+    monkeypatch.setattr(Standing, "records", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         workspace.run()
+    monkeypatch.undo()
 
     status = run.status_job(job.load(workspace.job_file))
     assert status.result is not None
