@@ -57,7 +57,7 @@ def _folder(job: Job) -> Finding:
     known = {}
     try:
         with Ledger.reading(job.ledger.path) as ledger:
-            known = ledger.files(source.folder)
+            known = ledger.files(job.name, source.folder)
     except PipelineError:
         pass  # said by its own check
     try:

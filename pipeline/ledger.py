@@ -107,24 +107,24 @@ class Ledger:
 
     # --- files and contents
 
-    def files(self, folder: Path) -> dict[str, SourceFile]:
-        """What the last scan of a folder saw, by path."""
+    def files(self, job: str, folder: Path) -> dict[str, SourceFile]:
+        """What a job's last scan of a folder saw, by path."""
         rows = self._database.execute(
-            "SELECT path, size_bytes, mtime_ns, sha256, problem FROM files WHERE folder = ? ORDER BY path",
-            (os.fsencode(folder),),
+            "SELECT path, size_bytes, mtime_ns, sha256, problem FROM files WHERE job = ? AND folder = ? ORDER BY path",
+            (job, os.fsencode(folder)),
         )
         return {
             path: SourceFile(path, size_bytes, mtime_ns, sha256, problem)
             for path, size_bytes, mtime_ns, sha256, problem in ((os.fsdecode(row[0]), *row[1:]) for row in rows)
         }
 
-    def record_scan(self, folder: Path, files: Iterable[SourceFile]) -> None:
-        """These files, and no others, are in the folder now."""
+    def record_scan(self, job: str, folder: Path, files: Iterable[SourceFile]) -> None:
+        """These files, and no others, are in the folder now, as far as a job looks at it."""
         name = os.fsencode(folder)
-        rows = [(name, os.fsencode(f.path), f.size_bytes, f.mtime_ns, f.sha256, f.problem) for f in files]
+        rows = [(job, name, os.fsencode(f.path), f.size_bytes, f.mtime_ns, f.sha256, f.problem) for f in files]
         with self.transaction():
-            self._database.execute("DELETE FROM files WHERE folder = ?", (name,))
-            self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._database.execute("DELETE FROM files WHERE job = ? AND folder = ?", (job, name))
+            self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def contents(self, reader: str) -> dict[str, Content]:
         """The contents that were opened before, and those that this ``reader`` could not open."""

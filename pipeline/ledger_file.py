@@ -136,6 +136,21 @@ _MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX reported_in_run ON reported (run);
     """,
+    """
+    CREATE TABLE files_of_jobs (    -- what the scanner saw last, each job with its own patterns
+        job TEXT NOT NULL,
+        folder BLOB NOT NULL,       -- the source folder
+        path BLOB NOT NULL,         -- relative to it; names as bytes: not every one is UTF-8
+        size_bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        sha256 TEXT,                -- NULL: could not be read, and problem says why
+        problem TEXT,
+        PRIMARY KEY (job, folder, path)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO files_of_jobs SELECT j.job, f.* FROM files f, (SELECT DISTINCT job FROM runs) j;
+    DROP TABLE files;
+    ALTER TABLE files_of_jobs RENAME TO files;
+    """,
 )
 
 

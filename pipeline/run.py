@@ -113,7 +113,7 @@ def report_job(
                 f"{run.model}): name its endpoint with --endpoint, or run the job as it is now first"
             )
         with Ledger.writing(job.ledger.path) as ledger:
-            files = tuple(ledger.files(job.source.folder).values())
+            files = tuple(ledger.files(job.name, job.source.folder).values())
             asyncio.run(_prove_again(job, sandbox, observer, ledger, files))
             result = _last_result(job, ledger)
             if result is not None:
@@ -158,7 +158,7 @@ def status_job(job: Job) -> Status:
 def plan_job(job: Job, observer: Observer, passwords: Passwords = _NO_PASSWORDS) -> tuple[PlannedDocument, ...]:
     """What a run would do now, document by document. Sends and writes nothing."""
     with Ledger.reading(job.ledger.path) as ledger:
-        before = ledger.files(job.source.folder)
+        before = ledger.files(job.name, job.source.folder)
         files = _found(job, before, observer)
         contents = asyncio.run(_open_for_plan(job, ledger, files, passwords))
         return tuple(Standing(job, ledger, files, contents).plan(before, _prices(job)))
@@ -168,10 +168,10 @@ def plan_job(job: Job, observer: Observer, passwords: Passwords = _NO_PASSWORDS)
 
 
 def _scan(job: Job, ledger: Ledger, observer: Observer) -> Sequence[SourceFile]:
-    before = ledger.files(job.source.folder)
+    before = ledger.files(job.name, job.source.folder)
     files = _found(job, before, observer)
     if {file.path: file for file in files} != before:
-        ledger.record_scan(job.source.folder, files)
+        ledger.record_scan(job.name, job.source.folder, files)
     return files
 
 
@@ -405,7 +405,7 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
     run = ledger.last_run(job.name)
     if run is None:
         return None
-    files = sorted(ledger.files(job.source.folder).values(), key=lambda file: file.path)
+    files = sorted(ledger.files(job.name, job.source.folder).values(), key=lambda file: file.path)
     ended = run.status in (RunStatus.COMPLETE, RunStatus.INCOMPLETE) or run.exit_code == ExitCode.API_DOWN
     result, _ = _assembled(job, ledger, files, run, came_to_its_end=ended)
     if run.status is RunStatus.COMPLETE and not _is_whole(result):

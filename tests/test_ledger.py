@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import ledger_file
 from pipeline.domain import (
     RULES_MODEL,
     Answer,
@@ -121,17 +122,17 @@ def test_paths_that_are_not_utf8_come_back(ledger: Ledger) -> None:
     files = {name: SourceFile(name, 2**40, 2**62, "ab" * 32) for name in names}
     files["bad.pdf"] = SourceFile("bad.pdf", 0, 0, None, "the file cannot be read")
 
-    ledger.record_scan(FOLDER, files.values())
+    ledger.record_scan("j", FOLDER, files.values())
 
-    assert ledger.files(FOLDER) == files
+    assert ledger.files("j", FOLDER) == files
 
 
 def test_a_scan_replaces_the_one_before(ledger: Ledger) -> None:
     """What is no longer in the folder is no longer among the files."""
-    ledger.record_scan(FOLDER, [SourceFile("a.pdf", 1, 1, "aa"), SourceFile("b.pdf", 1, 1, "bb")])
-    ledger.record_scan(FOLDER, [SourceFile("b.pdf", 2, 2, "cc")])
+    ledger.record_scan("j", FOLDER, [SourceFile("a.pdf", 1, 1, "aa"), SourceFile("b.pdf", 1, 1, "bb")])
+    ledger.record_scan("j", FOLDER, [SourceFile("b.pdf", 2, 2, "cc")])
 
-    assert ledger.files(FOLDER) == {"b.pdf": SourceFile("b.pdf", 2, 2, "cc")}
+    assert ledger.files("j", FOLDER) == {"b.pdf": SourceFile("b.pdf", 2, 2, "cc")}
 
 
 def test_what_one_reader_could_not_open_another_looks_at_again(ledger: Ledger) -> None:
@@ -436,6 +437,23 @@ def test_opening_again_keeps_everything(path: Path) -> None:
     assert pragma(path, "user_version") == version
 
 
+def test_files_that_were_common_to_jobs_become_those_of_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older ledger knew one scan of a folder for all jobs: none of them reads its files again."""
+    monkeypatch.setattr(ledger_file, "_MIGRATIONS", (all_migrations := ledger_file._MIGRATIONS)[:7])
+    with ledger_file.writing(path) as database:
+        database.execute("INSERT INTO files VALUES (?, X'612E706466', 1, 2, 'aa', NULL)", (os.fsencode(FOLDER),))
+        for job in ("one", "two"):
+            runs = "INSERT INTO runs (id, job, started_at, status, endpoint, model, version, fingerprint)"
+            database.execute(f"{runs} VALUES (?, ?, '', 'complete', '', '', '', '')", (job, job))
+    monkeypatch.setattr(ledger_file, "_MIGRATIONS", all_migrations)
+
+    with Ledger.writing(path) as ledger:
+        ledger.record_scan("two", FOLDER, [])
+        known = [ledger.files(job, FOLDER) for job in ("one", "two")]
+
+    assert known == [{"a.pdf": SourceFile("a.pdf", 1, 2, "aa")}, {}]
+
+
 @pytest.mark.parametrize("name", ["job ?#%41.sqlite3", "合同.sqlite3", os.fsdecode(b"\xff.sqlite3")])
 def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     """Characters that mean something in an address, and bytes that are not UTF-8, are just a name."""
@@ -465,7 +483,7 @@ def test_a_reader_cannot_write(path: Path, ledger: Ledger) -> None:
 
     def write() -> None:
         with Ledger.reading(path) as reader:
-            reader.record_scan(FOLDER, [])
+            reader.record_scan("j", FOLDER, [])
 
     with pytest.raises(LedgerError, match="readonly"):
         write()
@@ -479,7 +497,7 @@ def test_reading_what_no_run_has_written_is_reading_nothing(tmp_path: Path, make
     before = sorted(tmp_path.iterdir())
 
     with Ledger.reading(path) as reader:
-        assert (reader.files(FOLDER), reader.chunks(), reader.last_run("j")) == ({}, {}, None)
+        assert (reader.files("j", FOLDER), reader.chunks(), reader.last_run("j")) == ({}, {}, None)
 
     assert sorted(tmp_path.iterdir()) == before
 

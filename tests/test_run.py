@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import opening, prices
+from pipeline import job, opening, prices, run
 from pipeline.domain import RULES_MODEL, DocumentStatus, PageRange, RunResult
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.pdf import Source
@@ -518,7 +518,7 @@ def test_a_retry_that_meets_a_dead_endpoint_keeps_the_better_reason(workspace: W
 
 def test_a_run_that_a_bug_ends_is_on_record_as_stopped(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a killed run stays without an end in the books."""
-    from pipeline import job, reports, run
+    from pipeline import reports
 
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     workspace.write_job()
@@ -537,8 +537,6 @@ def test_a_run_that_a_bug_ends_is_on_record_as_stopped(workspace: Workspace, mon
 
 def test_jobs_that_share_a_ledger_do_not_share_files(workspace: Workspace) -> None:
     """The same name, size and time in another folder is another file, and each job has its own last run."""
-    from pipeline import job, run
-
     folders = [workspace.docs, workspace.folder / "docs2"]
     for number, folder in enumerate(folders):
         path = write_pdf(folder / "same.pdf", [clause(number)])
@@ -555,6 +553,20 @@ def test_jobs_that_share_a_ledger_do_not_share_files(workspace: Workspace) -> No
     assert second.spending.requests == 1
     assert last_of_first is not None  # both jobs are called "job" here; the folder tells their files apart
     assert risks_of(last_of_first) == [("K000", 1)]
+
+
+def test_jobs_that_look_at_parts_of_one_folder_report_their_own_files(workspace: Workspace) -> None:
+    """A narrower job over the same ledger takes no document out of the books of a wider one."""
+    for number, name in enumerate(("a", "b")):
+        write_pdf(workspace.docs / f"{name}.pdf", [clause(number)])
+    wide = workspace.write_job().rename(workspace.folder / "wide.toml")
+    narrow = workspace.write_job(source={"include": ["b.pdf"]}, report={"folder": "reports2"})
+    for workspace.job_file in (wide, narrow):
+        workspace.run()
+
+    results = [run.status_job(job.load(path)).result for path in (wide, narrow)]
+
+    assert [result and [d.path for d in result.documents] for result in results] == [["a.pdf", "b.pdf"], ["b.pdf"]]
 
 
 def test_documents_that_always_fail_do_not_starve_the_others(workspace: Workspace) -> None:
