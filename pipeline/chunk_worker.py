@@ -82,6 +82,8 @@ class ChunkWorker:
             return await self._reduced(chunk, source, target, cut.size_bytes, reduced)
         except (PdfError, ImageError, SandboxError) as error:
             _remove(target)  # what a process that was killed had written
+            if is_changed(source):  # while it was read: what it was is not to blame
+                return failures.not_this_run(_CHANGED)
             if isinstance(error, PdfError) and error.encrypted:  # it was opened before, with a password not here now
                 return failures.not_this_run(str(error))
             return Failure(FailureClass.DOCUMENT, str(error))

@@ -61,6 +61,8 @@ async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content |
     try:
         seen = await _seen(source, sandbox)
     except SandboxError as error:
+        if pdf.is_changed(source):  # while it was read: what it was is not to blame
+            return None
         return Content(sha256, source.size_bytes, None, problem=str(error))
     except (pdf.SourceChangedError, OSError):
         return None

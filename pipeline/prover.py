@@ -43,6 +43,7 @@ def prove(source: Source, pages: PageRange, claims: tuple[Claim, ...]) -> ChunkP
     What cannot be read, an image file or a PDF that pdfium does not open, makes its claims not checkable.
 
     Raises:
+        PdfError: a password that opened the file is not here now.
         SourceChangedError: the file is not the one that the scanner saw.
         OSError: the file cannot be read.
     """
@@ -62,7 +63,9 @@ def prove(source: Source, pages: PageRange, claims: tuple[Claim, ...]) -> ChunkP
                 found = planted.risks(chunk, texts.examined)
                 places = [_place(claim, texts, chunk) for claim in claims]
                 return ChunkProof(tuple(_with_boxes(places, texts, document)), found)
-    except PdfError:
+    except PdfError as error:
+        if error.encrypted:
+            raise
         return ChunkProof.not_checkable(claims)
 
 

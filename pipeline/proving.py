@@ -111,7 +111,7 @@ class Proving:
         self._found.clear()
 
     async def _prove(self, chunk: Chunk) -> ChunkProof | None:
-        """None for what another run may look at: the file is not the one that was read, or cannot be read."""
+        """None for what another run may look at: the file is not the one that was read, or cannot be opened now."""
         source = self._place(chunk.content)
         result = self._ledger.full_record(chunk.id).result
         if source is None or result is None:
@@ -119,8 +119,8 @@ class Proving:
         claims = aggregator.claims(result, chunk.pages)
         try:
             proof: ChunkProof = await self._sandbox.call(source.size_bytes, _PROVE, source, chunk.pages, claims)
-        except SandboxError:  # the file makes whoever looks into it crash or hang
-            return ChunkProof.not_checkable(claims)
-        except (pdf.SourceChangedError, OSError):
+        except SandboxError:  # the file makes whoever looks into it crash or hang, unless it was written to meanwhile
+            return None if pdf.is_changed(source) else ChunkProof.not_checkable(claims)
+        except (pdf.PdfError, pdf.SourceChangedError, OSError):
             return None
         return proof

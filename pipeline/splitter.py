@@ -145,8 +145,7 @@ def opened(source: Source) -> Iterator[Copier]:
             _check_unchanged(source, file)
             _check_read(file)
         except BaseException:
-            file.close()
-            _check_read(file)  # a disk that failed explains what pypdf says of the file
+            _explain(source, file)
             raise
         _held[source] = file, copier
 
@@ -158,9 +157,15 @@ def _open(source: Source) -> tuple[io.BufferedReader[WatchedFile], Copier]:
         _check_unchanged(source, file)
         return file, Copier(_reader_of_any(file))
     except BaseException:
-        file.close()
-        _check_read(file)
+        _explain(source, file)
         raise
+
+
+def _explain(source: Source, file: io.BufferedReader[WatchedFile]) -> None:
+    """Close a file that gave trouble; raise if its disk, or who wrote to it meanwhile, explains what pypdf says."""
+    with file:
+        _check_unchanged(source, file)
+    _check_read(file)
 
 
 def _check_unchanged(source: Source, file: BinaryIO) -> None:

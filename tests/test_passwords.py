@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,22 @@ def test_a_password_that_is_gone_blames_no_document_for_good(workspace: Workspac
 
     assert without == ["page 1: a password is needed to open it (the next run tries again)"]
     assert again == [None]
+
+
+def test_quotes_of_a_file_whose_password_is_gone_are_looked_for_when_it_is_back(workspace: Workspace) -> None:
+    """They are not checked yet; nobody says that they cannot be."""
+    lock(write_pdf(workspace.docs / "a.pdf", [clause(1)]), SECRET)
+    workspace.write_job(source={"passwords_env": NAME})
+    checks = []
+    for candidates in ((SECRET,), (), (SECRET,)):
+        run_with(workspace, *candidates)
+        (document,) = json.loads((workspace.reports / "report.json").read_bytes())["documents"]
+        checks += [risk["quote_check"] for risk in document["risks"]]
+        if candidates and len(checks) == 1:  # as the books are after a kill before the proof
+            with closing(sqlite3.connect(workspace.ledger)) as database, database:
+                database.execute("DELETE FROM proofs")
+
+    assert checks == ["verified", None, "verified"]
 
 
 def test_the_whole_program_takes_them_from_the_environment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 from collections.abc import Sequence
@@ -114,6 +115,30 @@ def test_a_file_that_crashes_whoever_looks_for_quotes_spoils_nothing(workspace: 
 
     assert checks(workspace) == ["not_checkable"] * 3
     assert again.proven == []
+
+
+@pytest.mark.parametrize("function", ["pipeline.inspector:inspect", "pipeline.splitter:cut", proving._PROVE])
+def test_a_crash_over_a_file_that_is_being_written_is_not_blamed_on_what_it_was(
+    workspace: Workspace, function: str
+) -> None:
+    """The old bytes come back, say from a backup: they are read as if nothing had been."""
+
+    class Overwritten(Sandbox):
+        async def call(self, size_bytes: int, name: str, *args: Any) -> Any:
+            if name == function:
+                path.touch()
+                raise SandboxError("reading it crashed the reader")
+            return await super().call(size_bytes, name, *args)
+
+    prepare(workspace)
+    path = workspace.docs / "a.pdf"
+    facts = path.stat()
+
+    read(workspace, Overwritten(1))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    assert read(workspace, Sandbox(1)) == 0
+    assert checks(workspace) == ["verified"] * 3
 
 
 @pytest.mark.parametrize("trouble", [pdf.SourceChangedError("a.pdf"), PermissionError("no")])

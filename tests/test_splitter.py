@@ -313,6 +313,18 @@ def test_a_source_that_changes_while_it_is_cut_is_refused(
     assert not (tmp_path / "chunk.pdf").exists()
 
 
+def test_a_source_that_is_written_to_while_it_is_read_is_no_broken_pdf(seven: Source) -> None:
+    """What pypdf then says of it would be filed under the hash of what it was."""
+
+    def read() -> None:
+        with splitter.opened(seven):
+            Path(seven.path).write_bytes(b"another")
+            raise PdfError("page 3 cannot be read")
+
+    with pytest.raises(SourceChangedError):
+        read()
+
+
 def test_a_disk_that_fails_is_remembered() -> None:
     """The first page of this process's memory cannot be read, as a bad sector cannot."""
     if not Path("/proc/self/mem").exists():
