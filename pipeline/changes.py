@@ -17,6 +17,7 @@ from itertools import count
 
 from pipeline import quotes
 from pipeline.domain import (
+    Before,
     Change,
     Comparison,
     DocumentResult,
@@ -174,9 +175,15 @@ def _identified(
     fresh = Change.NEW if has_memory else None
     ids = _new_ids(document, old, found)
     return tuple(
-        replace(risk, id=was.risk.id, change=_change(risk, was)) if was else replace(risk, id=ids[place], change=fresh)
+        _known(risk, was) if was else replace(risk, id=ids[place], change=fresh)
         for place, (risk, was) in enumerate(zip(document.risks, found, strict=True))
     )
+
+
+def _known(risk: Risk, was: _Old) -> Risk:
+    change, old = _change(risk, was), was.risk
+    before = Before(old.severity, old.page, old.quote) if change else None
+    return replace(risk, id=old.id, change=change, before=before)
 
 
 def _change(risk: Risk, was: _Old) -> Change | None:

@@ -359,6 +359,15 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """What a changed risk was in the last run that came to its end; ``page`` as in ``Risk``."""
+
+    severity: Severity
+    page: int | None
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
 class Risk:
     """One thing to watch. ``page`` is None when the model named a page that does not exist.
 
@@ -367,6 +376,7 @@ class Risk:
     quote; ``boxes`` are where the quote, or ``found``, stands on ``page``, a box for each line.
     ``own_check``: docpipe saw it, whatever the model says. ``id`` stays the same from run to run as long as
     it is the same risk; ``change`` is None for one that is as it was, or when there is nothing to compare with.
+    ``before`` is what a changed one was.
     """
 
     title: str
@@ -383,6 +393,7 @@ class Risk:
     own_check: bool = False
     id: str = ""
     change: Change | None = None
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)

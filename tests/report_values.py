@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.domain import (
+    Before,
     Box,
     Change,
     ChunkResult,
@@ -79,8 +80,16 @@ def an_unopened_document(path: str = "broken.pdf", reason: str = "not a PDF") ->
 
 def saying(text: str) -> RunResult:
     """A result that says ``text`` wherever a document, a model, a file name or an earlier run can."""
+    before = {Change.CHANGED: Before(Severity.LOW, 2, f"{text} then")}
     risks = tuple(
-        replace(a_risk(text, severity), quote_check=QuoteCheck.ALTERED, found=f"{text} more", id=text, change=change)
+        replace(
+            a_risk(text, severity),
+            quote_check=QuoteCheck.ALTERED,
+            found=f"{text} more",
+            id=text,
+            change=change,
+            before=before.get(change),
+        )
         for severity, change in zip(Severity, (*Change, None, None), strict=True)
     )
     name = text.replace("\x00", "").encode("utf-8", "replace").decode()  # what a file name can be
@@ -107,6 +116,7 @@ def a_result(*documents: DocumentResult, run: RunInfo = RUN, rules: bool = False
 
 LINE = Box(0.1, 0.2, 0.9, 0.22)
 NEXT_LINE = Box(0.1, 0.23, 0.4, 0.25)
+_THEN = Before(Severity.MEDIUM, 8, "The Supplier may raise some fees.")
 
 
 def a_night() -> RunResult:
@@ -128,7 +138,14 @@ def a_night() -> RunResult:
             replace(verified, title="Liability without a limit", severity=Severity.CRITICAL, page=2, change=Change.NEW),
             replace(verified, quote_check=QuoteCheck.ALTERED, found="The Supplier may raise the fees.", page=6),
             replace(risk, quote_check=QuoteCheck.NOT_FOUND, page=None, severity=Severity.LOW, category="other"),
-            replace(verified, quote_check=QuoteCheck.PAGE_CORRECTED, named_page=4, page=9, change=Change.CHANGED),
+            replace(
+                verified,
+                quote_check=QuoteCheck.PAGE_CORRECTED,
+                named_page=4,
+                page=9,
+                change=Change.CHANGED,
+                before=_THEN,
+            ),
             replace(risk, quote_check=QuoteCheck.NOT_CHECKABLE, page=11, own_check=True),
         )
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import changes
 from pipeline.domain import (
+    Before,
     Change,
     DocumentResult,
     DocumentStatus,
@@ -126,6 +127,7 @@ def test_a_clause_with_other_words_is_the_same_risk_changed(was: str, now: str) 
 
     assert (marks(found), found.gone_risks) == ([Change.CHANGED, None], ())
     assert ids(found) == first_ids(before)[::-1]
+    assert [risk.before for risk in found.risks] == [Before(Severity.HIGH, 1, was), None]
 
 
 def test_another_severity_is_a_change_also_of_the_same_bytes() -> None:
@@ -135,6 +137,7 @@ def test_another_severity_is_a_change_also_of_the_same_bytes() -> None:
     now = one_after(before, replace(before, risks=(replace(a_risk(NOTICE), severity=Severity.CRITICAL),)))
 
     assert (marks(now), ids(now)) == ([Change.CHANGED], first_ids(before))
+    assert now.risks[0].before == Before(before.risks[0].severity, before.risks[0].page, NOTICE)
 
 
 def test_the_same_bytes_quoted_otherwise_are_no_change() -> None:

@@ -6,9 +6,20 @@ from dataclasses import replace
 
 from markdown_it import MarkdownIt
 
-from pipeline.domain import Change, ChunkState, Comparison, PageRange, QuoteCheck, RunResult, RunStatus, Severity
-from pipeline.reports import digest, markdown
+from pipeline.domain import (
+    Before,
+    Change,
+    ChunkState,
+    Comparison,
+    PageRange,
+    QuoteCheck,
+    RunResult,
+    RunStatus,
+    Severity,
+)
+from pipeline.reports import digest, html, markdown
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
+from tests.test_html_pages import Outline
 
 COMPARED = Comparison("r0", "2026-03-01T02:00:00Z")
 
@@ -145,3 +156,21 @@ def test_a_page_says_what_is_new_and_what_is_gone() -> None:
     assert f"page 9; {check}; new since the last run; seen by docpipe's own check" in page
     assert "## Gone since the last run\n\n- High: Old (page 6)" in page
     assert "last run" not in markdown.render_document(a_document(risks=(a_risk(),)), a_result())
+
+
+def test_a_changed_risk_tells_what_it_was() -> None:
+    """The mail, the page as text and the page for people have its severity, page and words in the last run."""
+    then = Before(Severity.MEDIUM, 4, "Renews for one year.")
+    risk = replace(a_risk(), quote="Renews for three years.", change=Change.CHANGED, before=then)
+    document = a_document(risks=(risk,))
+
+    text = digest.render(compared(a_result(document)))
+    assert '  In the last run: medium, page 4: "Renews for one year."\n' in text
+    page = markdown.render_document(document, a_result())
+    assert "In the last run: medium, page 4. The quote then and now, with" in page
+    assert "> Renews for ~~one year.~~ **three years.**" in page
+    shown = " ".join(Outline(html.render_document(document, a_result())).text.split())
+    assert "In the last run: medium, page 4. The quote then and now" in shown
+    assert "Renews for [−one year.−] {+three years.+}" in shown
+    same_words = replace(document, risks=(replace(risk, quote=then.quote),))
+    assert "In the last run: medium, page 4.\n" in markdown.render_document(same_words, a_result())

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from pipeline import cli, job
 from pipeline.domain import (
+    Before,
     Change,
     ChunkState,
     Comparison,
@@ -256,7 +257,8 @@ def key_paths(value: Any, place: str = "") -> Iterator[str]:
 
 def test_every_key_of_report_json_is_documented() -> None:
     """The tables of keys hold those of a rendered report, each once and no other."""
-    document = replace(a_document(risks=(a_risk(),)), gone_risks=(a_risk(),))
+    changed = replace(a_risk(), before=Before(Severity.LOW, 6, "Then."))
+    document = replace(a_document(risks=(changed,)), gone_risks=(a_risk(),))
     result = replace(a_result(document), compared=Comparison("r0", "2026-03-01T02:00:00Z"))
     rendered = json.loads(json_report.render(result))
     listed = [row[0].strip("`") for row in rows(section(REPORT, "## report.json")) if len(row) == 3 and row[0] != "key"]

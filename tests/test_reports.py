@@ -84,8 +84,8 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
         " key_dates risks gone_risks chunks unchanged unfinished_runs change recovered"
     )
     assert " ".join(document["risks"][0]) == (
-        "title category severity page quote quote_check named_page found boxes own_check id change explanation"
-        " recommendation"
+        "title category severity page quote quote_check named_page found boxes own_check id change before"
+        " explanation recommendation"
     )
     assert " ".join(document["chunks"][0]) == "id first_page last_page status attempts reason request_id"
     assert list(document["key_dates"][0]) == ["date", "meaning", "page"]

@@ -10,6 +10,7 @@ from pipeline.reports.markdown import escaped, escaped_name
 from pipeline.reports.news import News, news
 from pipeline.reports.presentation import (
     again,
+    before,
     counted,
     moment,
     needing_attention,
@@ -99,6 +100,10 @@ def _risk(document: DocumentResult, risk: Risk) -> str:
     if risk.quote.strip():
         lines[1] += "  "  # a line of its own also where Markdown is rendered
         lines.append(f'  "{_short(risk.quote, _MAX_QUOTE)}" ({quote_label(risk)})')
+    if risk.before:
+        lines[-1] += "  "
+        old = f': "{_short(risk.before.quote, _MAX_QUOTE)}"' if risk.before.quote != risk.quote else ""
+        lines.append(f"  {before(risk)}{old}")
     lines[0] += "  "
     return "\n".join(lines)
 

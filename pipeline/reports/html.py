@@ -22,6 +22,7 @@ from pipeline.reports.news import news
 from pipeline.reports.presentation import (
     QUOTE_LABELS,
     again,
+    before,
     counted,
     coverage,
     difference,
@@ -152,6 +153,7 @@ def _environment() -> jinja2.Environment:
         "paragraphs": paragraphs,
         "coverage": coverage,
         "remark": remark,
+        "before": before,
         "tally": tally,
         "counted": counted,
         "money": money,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.domain import Change, DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
@@ -187,6 +188,7 @@ def _risk(risk: Risk) -> dict[str, Any]:
         "own_check": risk.own_check,
         "id": risk.id,
         "change": risk.change,
+        "before": asdict(risk.before) if risk.before else None,
         "explanation": risk.explanation,
         "recommendation": risk.recommendation,
     }

@@ -9,6 +9,7 @@ from pipeline.domain import ChunkState, DocumentResult, KeyDate, QuoteCheck, Ris
 from pipeline.reports.presentation import (
     Side,
     Words,
+    before,
     counted,
     coverage,
     difference,
@@ -124,6 +125,11 @@ def _risk(risk: Risk) -> Iterator[str]:
     if risk.quote_check is QuoteCheck.ALTERED and risk.found.strip():
         yield "The page has ~~words of the quote alone~~ and **words of the page alone**:"
         yield "> " + " ".join(map(_marked, difference(risk.quote, risk.found)))
+    if risk.before and risk.before.quote != risk.quote:
+        yield f"{before(risk)}. The quote then and now, with ~~words of then alone~~ and **words of now alone**:"
+        yield "> " + " ".join(map(_marked, difference(risk.before.quote, risk.quote)))
+    elif risk.before:
+        yield f"{before(risk)}."
     yield from map(escaped, paragraphs(risk.explanation))
     if risk.recommendation.strip():
         yield f"**Recommendation**: {escaped(risk.recommendation)}"

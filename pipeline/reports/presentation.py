@@ -189,6 +189,14 @@ def quote_label(risk: Risk) -> str:
     return QUOTE_LABELS[risk.quote_check]
 
 
+def before(risk: Risk) -> str:
+    """``In the last run: high, page 3``; "" for a risk that has not changed."""
+    if risk.before is None:
+        return ""
+    page = "page unknown" if risk.before.page is None else f"page {risk.before.page}"
+    return f"In the last run: {risk.before.severity}, {page}"
+
+
 def document_change(document: DocumentResult) -> str:
     """``new``, ``changed``, ``recovered`` where it is read in full now and was not before, or none of these."""
     return ", ".join(filter(None, (document.change, "recovered" if document.recovered else "")))
