@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -225,6 +226,7 @@ def _loaded(name: str, endpoint: str | None) -> Job:
 
 def _command(command: str, name: str, endpoint: str | None = None) -> str:
     """The command as this user types it: through make, if it runs under make."""
+    name = shlex.quote(name)
     if "MAKELEVEL" in os.environ:
         return f"make {command}-job JOB={name}" + (f" ENDPOINT={endpoint}" if endpoint else "")
     return f"docpipe {command} {name}" + (f" --endpoint {endpoint}" if endpoint else "")
@@ -233,11 +235,10 @@ def _command(command: str, name: str, endpoint: str | None = None) -> str:
 def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, to_stderr: bool = False) -> None:
     from pipeline.reports import presentation, summary
 
-    # Of what cannot be opened nothing is sent: it is to be mended.
-    unread = presentation.needing_attention(result)
-    readable = [d for d in unread if d.pages is not None or d.is_unopened]
-    again = _command(presentation.taken_up_by(result), name, endpoint) if readable else None
-    mended = _command("run", name, endpoint) if len(readable) < len(unread) else None
+    again = None
+    if presentation.to_try_again(result):
+        again = _command(presentation.taken_up_by(result), name, endpoint)
+    mended = _command("run", name, endpoint) if presentation.to_mend(result) else None
     stream = sys.stderr if to_stderr else sys.stdout
     report = job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")
     click.echo(summary.render(result, _short_path(report), again, mended, stream.isatty()), err=to_stderr)

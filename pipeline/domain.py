@@ -600,7 +600,7 @@ class RunResult:
 
     ``documents`` are sorted by path. ``expected`` is None when nothing was due. ``compared`` is None when no
     run came to its end before. ``originals`` is the way from the report's folder to the source folder, in POSIX
-    form; "" where it is not known.
+    form; "" where it is not known. ``argument`` is the job as commands name it: a bare name or a path.
     """
 
     job: str
@@ -612,6 +612,7 @@ class RunResult:
     expected: Expected | None = None
     compared: Comparison | None = None
     originals: str = ""
+    argument: str = ""
 
 
 RULES_MODEL = "offline-rules-1"

@@ -305,9 +305,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job file, checked, with every default filled in; ``name`` is the stem of its file name."""
+    """One job file, checked, with every default filled in.
+
+    ``name`` is the stem of its file name, ``argument`` what ``find`` finds it by: that name, or else its path.
+    """
 
     name: str
+    argument: str
     title: str
     source: SourceSettings
     endpoint: Endpoint
@@ -365,7 +369,8 @@ def load(path: Path, endpoint: str | None = None) -> Job:
         raise SettingsError("\n".join([*argument_problems, *told(problems, path, key_lines(text))]))
     sections = {name: getattr(file, name) for name in _JobFile.model_fields if name != "endpoint"}
     use = file.endpoint.use if endpoint is None else next(name for name in _PRESETS if name == endpoint)
-    return Job(name=path.stem, endpoint=_resolved(file.endpoint, use), **sections)
+    argument = path.stem if find(path.stem) == path else str(path)
+    return Job(name=path.stem, argument=argument, endpoint=_resolved(file.endpoint, use), **sections)
 
 
 def _resolved(section: _EndpointSection, use: EndpointName) -> Endpoint:

@@ -456,7 +456,7 @@ def _assembled(
     run = replace(run, model=", ".join(sorted(read_by)))
     spending, expected = ledger.spending(run.id), ledger.expected(run.id)
     by_rules = RULES_MODEL in read_by
-    result = RunResult(job.name, job.title, run, spending, documents, by_rules, expected)
+    result = RunResult(job.name, job.title, run, spending, documents, by_rules, expected, argument=job.argument)
     return changes.compare(result, ledger.memory_before(job.name, run.id, by_rules))
 
 

@@ -85,7 +85,9 @@ Removed documents:
 - Failed: broken.pdf: not a PDF
 - Partial: part.pdf: no answer for page 3
 
-To try these again: `docpipe retry contracts --endpoint yourouter`
+Files that could not be opened: mend or replace them; the next run reads them.
+
+To try the others again: `docpipe retry contracts --endpoint yourouter`
 
 Read by claude-sonnet-5-5; docpipe 1.0.0; finished 2026-03-02 02:41 UTC
 """.replace("·", " ")
@@ -174,3 +176,15 @@ def test_a_changed_risk_tells_what_it_was() -> None:
     assert "Renews for [−one year.−] {+three years.+}" in shown
     same_words = replace(document, risks=(replace(risk, quote=then.quote),))
     assert "In the last run: medium, page 4.\n" in markdown.render_document(same_words, a_result())
+
+
+def test_no_command_is_named_for_a_file_that_must_be_mended_first() -> None:
+    """To try a broken file again as it is costs a reader's time; for a job elsewhere the command has its path."""
+    broken = a_result(an_unopened_document())
+    text = digest.render(broken)
+    assert "could not be opened: mend or replace them" in text
+    assert "again:" not in text
+    assert "again:" not in html.render(broken)
+    partial = replace(a_result(a_document(missing=(PageRange(3, 3),))), argument="my jobs/x.toml")
+    assert "To try these again: `docpipe retry 'my jobs/x.toml' --endpoint yourouter`" in digest.render(partial)
+    assert "mend" not in digest.render(partial)

@@ -9,6 +9,7 @@ from pipeline.reports.json_report import totals
 from pipeline.reports.markdown import escaped, escaped_name
 from pipeline.reports.news import News, news
 from pipeline.reports.presentation import (
+    MEND,
     again,
     before,
     counted,
@@ -19,6 +20,7 @@ from pipeline.reports.presentation import (
     quote_label,
     register,
     spent,
+    to_mend,
 )
 from pipeline.text import printable, shortened
 
@@ -141,8 +143,11 @@ def _unread(result: RunResult) -> Iterator[str]:
         return
     yield "## Not fully read"
     yield _list((_problem(document) for document in attention[:MAX_DOCUMENTS]), len(attention))
-    command = again(result)
-    yield f"To try these again: {escaped(command) if '`' in command else f'`{printable(command)}`'}"
+    if to_mend(result):
+        yield MEND
+    if command := again(result):
+        others = "the others" if to_mend(result) else "these"
+        yield f"To try {others} again: {escaped(command) if '`' in command else f'`{printable(command)}`'}"
 
 
 def _problem(document: DocumentResult) -> str:

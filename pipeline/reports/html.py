@@ -20,6 +20,7 @@ from pipeline.reports import index_data, links, pages
 from pipeline.reports.json_report import totals
 from pipeline.reports.news import news
 from pipeline.reports.presentation import (
+    MEND,
     QUOTE_LABELS,
     again,
     before,
@@ -35,6 +36,7 @@ from pipeline.reports.presentation import (
     register,
     remark,
     tally,
+    to_mend,
     unchecked_quotes,
 )
 from pipeline.text import printable
@@ -55,13 +57,14 @@ def render(result: RunResult, formats: Iterable[str] = ()) -> str:
         news_shown=_NEWS_SHOWN,
         attention=needing_attention(result)[:_ATTENTION_SHOWN],
         unread=len(needing_attention(result)),
+        mend=MEND if to_mend(result) else "",
         again=again(result),
         duration=_duration(result.run),
         register=rows[:_WORST_SHOWN],
         risks=len(rows),
         categories=sorted({one_line(risk.category) for _, risk in rows}, key=str.casefold),
         unchecked=unchecked_quotes(risk for _, risk in rows),
-        unopened=sum(d.pages is None and not d.is_unopened for d in result.documents),
+        unopened=len(to_mend(result)),
         formats=sorted(formats),
         data=index_data.render(result),
     )

@@ -75,7 +75,7 @@ def notices(result: RunResult) -> list[Notice]:
 
 def _incomplete(result: RunResult) -> str:
     unread = sum(len(r) for d in result.documents for r in d.missing_pages)
-    failed_to_open = sum(d.pages is None and not d.is_unopened for d in result.documents)
+    failed_to_open = len(to_mend(result))
     unopened = sum(d.is_unopened for d in result.documents)
     unfinished = sum(d.status is not DocumentStatus.DONE for d in result.documents)
     details = [f"{counted(unread, 'page')} not read"] if unread else []
@@ -95,6 +95,16 @@ def needing_attention(result: RunResult) -> list[DocumentResult]:
     ]
 
 
+def to_mend(result: RunResult) -> list[DocumentResult]:
+    """The documents that cannot be opened: no command helps before the file is another."""
+    return [d for d in needing_attention(result) if d.pages is None and not d.is_unopened]
+
+
+def to_try_again(result: RunResult) -> list[DocumentResult]:
+    """The documents that are not done and that a command takes up as they are."""
+    return [d for d in needing_attention(result) if d.pages is not None or d.is_unopened]
+
+
 def taken_up_by(result: RunResult) -> str:
     """``run`` or ``retry``: what was not sent yet is a run's work; retry takes up what failed."""
     unsent = any(d.is_unopened or any(c.status is ChunkState.OPEN for c in d.chunks) for d in result.documents)
@@ -102,8 +112,19 @@ def taken_up_by(result: RunResult) -> str:
 
 
 def again(result: RunResult) -> str:
-    """The command that takes up what was not read, with the endpoint, which may not be the job file's own."""
-    return shlex.join(("docpipe", taken_up_by(result), result.job, "--endpoint", result.run.endpoint))
+    """The command that takes up what was not read, with the endpoint, which may not be the job file's own.
+
+    "" where there is nothing that a command could take up.
+    """
+    if not to_try_again(result):
+        return ""
+    return shlex.join(
+        ("docpipe", taken_up_by(result), result.argument or result.job, "--endpoint", result.run.endpoint)
+    )
+
+
+MEND = "Files that could not be opened: mend or replace them; the next run reads them."
+"""What helps with those of ``to_mend``."""
 
 
 def worst_first(risks: Iterable[Risk]) -> list[Risk]:
