@@ -51,6 +51,9 @@ def _job_options(command: Any) -> Any:
 
 
 def _sending_options(command: Any) -> Any:
+    command = click.option("--verbose", is_flag=True, help="Events and the full summary without a terminal, too.")(
+        command
+    )
     command = click.option("--json", "as_json", is_flag=True, help="Print the run's totals as JSON.")(command)
     command = click.option("--limit", type=click.IntRange(min=1), help="Send for at most so many documents.")(command)
     return _job_options(command)
@@ -58,16 +61,16 @@ def _sending_options(command: Any) -> Any:
 
 @main.command()
 @_sending_options
-def run(job: str, endpoint: str | None, limit: int | None, as_json: bool) -> int:
+def run(job: str, endpoint: str | None, limit: int | None, as_json: bool, verbose: bool) -> int:
     """Send what is new, merge, and write the reports."""
-    return _send(job, endpoint, limit, as_json, failed_only=False)
+    return _send(job, endpoint, limit, as_json, verbose, failed_only=False)
 
 
 @main.command()
 @_sending_options
-def retry(job: str, endpoint: str | None, limit: int | None, as_json: bool) -> int:
+def retry(job: str, endpoint: str | None, limit: int | None, as_json: bool, verbose: bool) -> int:
     """The same for failed chunks alone, also those that failed for good."""
-    return _send(job, endpoint, limit, as_json, failed_only=True)
+    return _send(job, endpoint, limit, as_json, verbose, failed_only=True)
 
 
 @main.command()
@@ -112,7 +115,7 @@ def report(job: str, endpoint: str | None) -> int:
     loaded = _loaded(job, endpoint)
     name = loaded.source.passwords_env  # without them the pages of locked files have no pictures, and say so
     passwords = pdf.passwords_of(name if name and os.environ.get(name) else None, os.environ)
-    with progress.shown() as observer, Sandbox() as sandbox:
+    with progress.shown(by_line=True) as observer, Sandbox() as sandbox:
         result = run.report_job(loaded, sandbox, observer, passwords)
     if result is None:
         click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
@@ -198,23 +201,29 @@ def end() -> int:
     return result if isinstance(result, int) else ExitCode.COMPLETE
 
 
-def _send(name: str, endpoint: str | None, limit: int | None, as_json: bool, *, failed_only: bool) -> int:
+def _send(
+    name: str, endpoint: str | None, limit: int | None, as_json: bool, verbose: bool, *, failed_only: bool
+) -> int:
     from pipeline.sandbox import Sandbox
 
     with Sandbox() as sandbox:
         sandbox.start()  # takes as long as the imports here
         from pipeline import endpoints, pdf, progress, run
-        from pipeline.reports import json_report
+        from pipeline.reports import json_report, summary
 
         job = _loaded(name, endpoint)
         key = endpoints.key_of(job.endpoint, os.environ)
         passwords = pdf.passwords_of(job.source.passwords_env, os.environ)
-        with progress.shown() as observer:
+        watched = verbose or any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+        with progress.shown(by_line=watched) as observer:
             result = run.run_job(job, key, run.Options(failed_only, limit), sandbox, observer, passwords)
     with suppress(OSError):  # a reader that has gone away changes nothing about how the run ended
         if as_json:
             _print_json(json_report.totals(result))
-        _show_summary(job, name, endpoint, result, to_stderr=as_json)
+        elif not watched:
+            click.echo(summary.render_line(result, _short_path(_report_file(job))))
+        if watched or result.run.exit_code:
+            _show_summary(job, name, endpoint, result, to_stderr=as_json or not watched)
     return result.run.exit_code
 
 
@@ -240,8 +249,13 @@ def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, 
         again = _command(presentation.taken_up_by(result), name, endpoint)
     mended = _command("run", name, endpoint) if presentation.to_mend(result) else None
     stream = sys.stderr if to_stderr else sys.stdout
-    report = job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")
-    click.echo(summary.render(result, _short_path(report), again, mended, stream.isatty()), err=to_stderr)
+    text = summary.render(result, _short_path(_report_file(job)), again, mended, stream.isatty())
+    click.echo(text, err=to_stderr)
+
+
+def _report_file(job: Job) -> Path:
+    """The report to open."""
+    return job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")
 
 
 def _short_path(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""How a run shows itself on stderr: a bar on a terminal, one line per event elsewhere."""
+"""How a run shows itself on stderr: a bar on a terminal, elsewhere one line per event or nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Lines:
-    """One line per event, for logs and cron mail: no escape sequences, nothing overwritten."""
+    """One line per event, for logs: no escape sequences, nothing overwritten."""
 
     def __init__(self) -> None:
         self._names: Mapping[str, str] = {}
@@ -44,11 +44,30 @@ class Lines:
             print(printable(line), file=sys.stderr, flush=True)
 
 
+class Silence:
+    """Nothing, for cron: whatever stands on stderr is mailed, and what went wrong stands in the summary."""
+
+    def found(self, names: Mapping[str, str]) -> None:
+        """Told the path of each content."""
+
+    def due(self, tasks: Sequence[Task]) -> None:
+        """Told of more to send."""
+
+    def all_due(self) -> None:
+        """Told that this is all."""
+
+    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
+        """What became of one attempt."""
+
+    def said(self, line: str) -> None:
+        """Something that a person may want to know."""
+
+
 @contextmanager
-def shown() -> Iterator[Bar | Lines]:
-    """The right one for where stderr leads."""
+def shown(by_line: bool) -> Iterator[Bar | Lines | Silence]:
+    """The right one for where stderr leads; ``by_line``: where that is no terminal, somebody reads the events."""
     if not sys.stderr.isatty():
-        yield Lines()
+        yield Lines() if by_line else Silence()
         return
     from pipeline.bar import on_terminal  # loads slowly, and cron has no terminal
 

@@ -38,11 +38,40 @@ def test_help_answers_within_three_tenths_of_a_second() -> None:
     assert min(seconds() for _ in range(5)) < 0.3
 
 
-def test_exit_0_and_the_summary_on_stdout(workspace: Workspace) -> None:
+def test_a_night_with_news_but_without_trouble_is_one_line_on_stdout(workspace: Workspace) -> None:
+    """Without a terminal: new high risks are no trouble, so stderr is silent and cron has nothing to mail."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    first = workspace.docpipe("run", str(workspace.job_file))
+    write_pdf(workspace.docs / "b.pdf", ["The Landlord may terminate this Lease at any time for convenience."])
+    code, out, err = workspace.docpipe("run", str(workspace.job_file))
+    assert (first[0], first[1].count("\n"), first[2]) == (0, 1, "")
+    assert (code, err) == (0, "")
+    assert out == (
+        "job: complete; 1 new high risk in 1 document; 1 new document; "
+        "2 of 2 documents read by built-in rules, not a language model; cost $0.0000; "
+        f"report {workspace.reports / 'report.json'}\n"
+    )
+
+
+def test_trouble_is_one_line_on_stdout_and_the_reasons_on_stderr(workspace: Workspace) -> None:
+    """Without a terminal: what failed, why, and the command to redo it are what cron mails; with --json the same."""
+    (workspace.docs / "empty.pdf").write_bytes(b"")
+    workspace.write_job()
+    code, out, err = workspace.docpipe("run", str(workspace.job_file))
+    as_json = workspace.docpipe("retry", str(workspace.job_file), "--json")
+    assert (code, out.count("\n")) == (3, 1)
+    assert out.startswith("job: incomplete; nothing to compare with yet; 0 of 1 document read")
+    assert "empty.pdf: the file is empty" in err
+    assert f"mend or replace them, then docpipe run {workspace.job_file}\n" in err
+    assert (as_json[0], json.loads(as_json[1])["failed"], "the file is empty" in as_json[2]) == (3, 1, True)
+
+
+def test_verbose_gives_events_and_the_summary_without_a_terminal(workspace: Workspace) -> None:
     """A complete run says so on stdout; progress stands on stderr."""
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     workspace.write_job()
-    code, out, err = workspace.docpipe("run", str(workspace.job_file))
+    code, out, err = workspace.docpipe("run", str(workspace.job_file), "--verbose")
     assert code == 0
     assert "1 done" in out
     assert "Built-in rules, not a language model" in out
@@ -51,12 +80,12 @@ def test_exit_0_and_the_summary_on_stdout(workspace: Workspace) -> None:
 
 
 def test_json_totals_on_stdout(workspace: Workspace) -> None:
-    """--json gives the run's totals as in report.json, and nothing else on stdout."""
+    """--json gives the run's totals as in report.json, and nothing else."""
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     workspace.write_job()
-    code, out, _ = workspace.docpipe("run", str(workspace.job_file), "--json")
+    code, out, err = workspace.docpipe("run", str(workspace.job_file), "--json")
     totals = json.loads((workspace.reports / "report.json").read_bytes())["totals"]
-    assert code == 0
+    assert (code, err) == (0, "")
     assert json.loads(out) == totals
     assert totals["requests"] == 1
 
@@ -75,11 +104,11 @@ def test_exit_3_names_what_failed_and_the_command_to_redo_it(workspace: Workspac
     refusal = FaultRule(Fault(FaultKind.REFUSAL), requests=frozenset({1}))
     with running(Endpoint(FaultPlan((refusal,)))) as base_url:
         workspace.write_job(base_url)
-        code, out, _ = workspace.docpipe("run", str(workspace.job_file))
+        code, _, err = workspace.docpipe("run", str(workspace.job_file))
     assert code == 3
-    assert "empty.pdf: the file is empty" in out
-    assert f"To try these again: docpipe retry {workspace.job_file}\n" in out
-    assert f"mend or replace them, then docpipe run {workspace.job_file}\n" in out
+    assert "empty.pdf: the file is empty" in err
+    assert f"To try these again: docpipe retry {workspace.job_file}\n" in err
+    assert f"mend or replace them, then docpipe run {workspace.job_file}\n" in err
 
 
 def test_exit_4_for_the_job_file_the_folder_and_a_missing_key(workspace: Workspace) -> None:
@@ -103,9 +132,9 @@ def test_exit_5_says_in_one_line_that_the_account_is_the_trouble(workspace: Work
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     with running(Endpoint(FaultPlan((FaultRule(Fault(FaultKind.AUTHENTICATION), every=1),)))) as base_url:
         workspace.write_job(base_url)
-        code, out, _ = workspace.docpipe("run", str(workspace.job_file))
+        code, _, err = workspace.docpipe("run", str(workspace.job_file))
     assert code == 5
-    assert "401 authentication_error" in out
+    assert "401 authentication_error" in err
 
 
 def test_exit_8_for_a_ledger_that_cannot_be_trusted(workspace: Workspace) -> None:
@@ -123,9 +152,9 @@ def test_exit_9_when_the_api_is_down_to_the_end(workspace: Workspace) -> None:
     """Nobody listens on the port."""
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     workspace.write_job("http://127.0.0.1:9", retry={"attempts": 2})
-    code, out, _ = workspace.docpipe("run", str(workspace.job_file))
+    code, _, err = workspace.docpipe("run", str(workspace.job_file))
     assert code == 9
-    assert "no answer" in out
+    assert "no answer" in err
 
 
 def test_check_says_what_is_wrong(workspace: Workspace) -> None:
@@ -191,7 +220,7 @@ def test_status_and_report_of_a_job_that_never_ran(workspace: Workspace) -> None
 def test_an_empty_folder_is_said_and_complete(workspace: Workspace) -> None:
     """Nothing to process is reported, not silent."""
     workspace.write_job()
-    code, out, err = workspace.docpipe("run", str(workspace.job_file))
+    code, out, err = workspace.docpipe("run", str(workspace.job_file), "--verbose")
     assert code == 0
     assert "0 done" in out
     assert "no file in" in err
@@ -205,8 +234,9 @@ def test_a_reader_of_the_output_that_goes_away_does_not_end_the_run(workspace: W
     read_end, write_end = os.pipe()
     os.close(read_end)
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "run", str(workspace.job_file)], stdout=subprocess.DEVNULL, stderr=write_end
-    ) as process:
+        [sys.executable, "-m", "pipeline", "run", str(workspace.job_file), "--verbose"],
+        stdout=subprocess.DEVNULL, stderr=write_end,
+    ) as process:  # fmt: skip
         os.close(write_end)
         assert process.wait(timeout=DEADLINE_S) == 0
     assert (workspace.reports / "report.json").exists()
@@ -282,10 +312,10 @@ def test_the_summary_names_the_command_that_goes_on(workspace: Workspace) -> Non
     for number in range(3):
         write_pdf(workspace.docs / f"{number}.pdf", [clause(number)])
     workspace.write_job("http://127.0.0.1:9")
-    _, limited, _ = workspace.docpipe("run", str(workspace.job_file), "--limit", "1", "--endpoint", "offline")
+    _, _, limited = workspace.docpipe("run", str(workspace.job_file), "--limit", "1", "--endpoint", "offline")
     (workspace.docs / "1.pdf").write_bytes(b"")
     (workspace.docs / "2.pdf").unlink()
-    _, failed, _ = workspace.docpipe("run", str(workspace.job_file), "--endpoint", "offline")
+    _, _, failed = workspace.docpipe("run", str(workspace.job_file), "--endpoint", "offline")
     assert f"try these again: docpipe run {workspace.job_file} --endpoint offline\n" in limited
     assert "mend" not in limited
     assert f"mend or replace them, then docpipe run {workspace.job_file} --endpoint offline\n" in failed

@@ -119,7 +119,7 @@ def test_an_interrupted_run_loses_no_answer(
     endpoint = Endpoint(latency_s=0.1)
     with running(endpoint) as base_url:
         prepare(workspace, base_url)
-        with workspace.start("run", str(workspace.job_file)) as process:
+        with workspace.start("run", str(workspace.job_file), "--verbose") as process:
             wait_until(lambda: len(endpoint.seen) >= 6)
             process.send_signal(number)
             _, err = process.communicate(timeout=DEADLINE_S)
@@ -145,7 +145,7 @@ def test_a_second_interrupt_gives_up_what_is_in_flight(workspace: Workspace) -> 
     endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=3600), every=1),)))
     with running(endpoint) as base_url:
         prepare(workspace, base_url)
-        with workspace.start("run", str(workspace.job_file)) as process:
+        with workspace.start("run", str(workspace.job_file), "--verbose") as process:
             assert process.stderr is not None
             wait_until(lambda: len(endpoint.seen) == CONCURRENCY)
             process.send_signal(signal.SIGINT)

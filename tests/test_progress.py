@@ -126,10 +126,18 @@ def test_lines_to_nobody_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         os.dup2(nowhere.fileno(), stream.fileno())  # what is still buffered must go somewhere
 
 
-def test_no_terminal_means_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_terminal_means_lines_for_who_reads_them_and_else_silence(capsys: pytest.CaptureFixture[str]) -> None:
     """Under cron and in pipes."""
-    with shown() as observer:
+    with shown(by_line=True) as observer:
         assert isinstance(observer, Lines)
+    with shown(by_line=False) as observer:
+        observer.found({"content": "a.pdf"})
+        observer.due([CHUNK])
+        observer.all_due()
+        for happening in happenings("529: Overloaded"):
+            observer.settled(*happening)
+        observer.said("a line")
+    assert capsys.readouterr() == ("", "")
 
 
 # --- the bar
@@ -313,7 +321,8 @@ def test_a_log_holds_no_escape_sequences(workspace: Workspace, tmp_path: Path) -
     log = tmp_path / "log"
     with log.open("wb") as file:
         code = subprocess.run(
-            [sys.executable, "-m", "pipeline", "run", str(workspace.job_file)], stdout=file, stderr=file, check=False,
+            [sys.executable, "-m", "pipeline", "run", str(workspace.job_file), "--verbose"],
+            stdout=file, stderr=file, check=False,
             env={**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"},
         ).returncode  # fmt: skip
     assert code == 3

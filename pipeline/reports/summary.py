@@ -62,6 +62,19 @@ def render(
     return "\n".join(lines) + "\n"
 
 
+def render_line(result: RunResult, report: str) -> str:
+    """The same on one line without its end, for a log: how it ended, the news, what was read and what it cost."""
+    t = totals(result)
+    rules = " by built-in rules, not a language model" if result.reads_with_rules else ""
+    return "; ".join((
+        f"{one_line(result.title)}: {result.run.status}",
+        news(result),
+        f"{t['done']:,} of {counted(t['documents'], 'document')} read{rules}",
+        f"cost {spent(result.spending)}",
+        f"report {printable(report)}",
+    ))  # fmt: skip
+
+
 def _facts(result: RunResult) -> list[tuple[str, str]]:
     t = totals(result)
     statuses = f"{t['done']:,} done, {t['partial']:,} partial, {t['failed']:,} failed"
