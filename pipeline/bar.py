@@ -18,8 +18,8 @@ from rich.progress import (
 )
 
 from pipeline import planner
-from pipeline.domain import Answer, ChunkState, Outcome, Split, Synthesis, Task
-from pipeline.happenings import Due, told
+from pipeline.domain import Answer, ChunkState, Outcome, RunInfo, Split, Synthesis, Task
+from pipeline.happenings import Due, End, told
 from pipeline.text import printable
 
 
@@ -32,6 +32,9 @@ class Bar:
         self._bar: TaskID | None = None
         self._due = Due()
         self._total = 0
+
+    def began(self, job: str, run: RunInfo) -> None:
+        """Nothing to show yet."""
 
     def found(self, names: Mapping[str, str]) -> None:
         """Told the path of each content."""
@@ -51,7 +54,9 @@ class Bar:
         if self._bar is not None:
             self._progress.update(self._bar, description=f"reading {self._due}")
 
-    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(
+        self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
+    ) -> None:
         """One attempt ended."""
         if not isinstance(outcome, Answer):
             self.said(told(self._names, task, outcome, state, again_in_s))
@@ -68,6 +73,9 @@ class Bar:
         """A line above the bar; a terminal that has gone away is no reason to end the run."""
         with suppress(OSError):
             self._progress.console.print(escape(printable(line)), highlight=False, emoji=False)
+
+    def ended(self, end: End) -> None:
+        """Nothing to show: the summary or the error says it."""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,22 +56,29 @@ def _sending_options(command: Any) -> Any:
         command
     )
     command = click.option("--json", "as_json", is_flag=True, help="Print the run's totals as JSON.")(command)
+    command = click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How events are written to stderr; json: one object a line.",
+    )(command)
     command = click.option("--limit", type=click.IntRange(min=1), help="Send for at most so many documents.")(command)
     return _job_options(command)
 
 
 @main.command()
 @_sending_options
-def run(job: str, endpoint: str | None, limit: int | None, as_json: bool, verbose: bool) -> int:
+def run(job: str, endpoint: str | None, limit: int | None, log_format: str, as_json: bool, verbose: bool) -> int:
     """Send what is new, merge, and write the reports."""
-    return _send(job, endpoint, limit, as_json, verbose, failed_only=False)
+    return _send(job, endpoint, limit, _Output(as_json, verbose, log_format == "json"), failed_only=False)
 
 
 @main.command()
 @_sending_options
-def retry(job: str, endpoint: str | None, limit: int | None, as_json: bool, verbose: bool) -> int:
+def retry(job: str, endpoint: str | None, limit: int | None, log_format: str, as_json: bool, verbose: bool) -> int:
     """The same for failed chunks alone, also those that failed for good."""
-    return _send(job, endpoint, limit, as_json, verbose, failed_only=True)
+    return _send(job, endpoint, limit, _Output(as_json, verbose, log_format == "json"), failed_only=True)
 
 
 @main.command()
@@ -201,30 +209,54 @@ def end() -> int:
     return result if isinstance(result, int) else ExitCode.COMPLETE
 
 
-def _send(
-    name: str, endpoint: str | None, limit: int | None, as_json: bool, verbose: bool, *, failed_only: bool
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What a run is to print. ``json_events``: stderr is for programs."""
+
+    as_json: bool
+    verbose: bool
+    json_events: bool
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody looks on: else a run in order is one line."""
+        return self.verbose or any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+
+
+def _send(name: str, endpoint: str | None, limit: int | None, output: _Output, *, failed_only: bool) -> int:
     from pipeline.sandbox import Sandbox
 
     with Sandbox() as sandbox:
         sandbox.start()  # takes as long as the imports here
-        from pipeline import endpoints, pdf, progress, run
-        from pipeline.reports import json_report, summary
+        from pipeline import endpoints, pdf, progress, run, watching
+        from pipeline.happenings import End
 
-        job = _loaded(name, endpoint)
-        key = endpoints.key_of(job.endpoint, os.environ)
-        passwords = pdf.passwords_of(job.source.passwords_env, os.environ)
-        watched = verbose or any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
-        with progress.shown(by_line=watched) as observer:
-            result = run.run_job(job, key, run.Options(failed_only, limit), sandbox, observer, passwords)
+        try:
+            with progress.shown(output.is_watched, output.json_events) as shown, watching.watched(shown) as watch:
+                job = _loaded(name, endpoint)
+                key = endpoints.key_of(job.endpoint, os.environ)
+                passwords = pdf.passwords_of(job.source.passwords_env, os.environ)
+                options = run.Options(failed_only, limit)
+                result = watch.result = run.run_job(job, key, options, sandbox, watch, passwords)
+        except (PipelineError, KeyboardInterrupt) as error:
+            if output.json_events:
+                return End.by(error).exit_code  # the last event has said it
+            raise
     with suppress(OSError):  # a reader that has gone away changes nothing about how the run ended
-        if as_json:
-            _print_json(json_report.totals(result))
-        elif not watched:
-            click.echo(summary.render_line(result, _short_path(_report_file(job))))
-        if watched or result.run.exit_code:
-            _show_summary(job, name, endpoint, result, to_stderr=as_json or not watched)
+        _show_end(job, name, endpoint, result, output)
     return result.run.exit_code
+
+
+def _show_end(job: Job, name: str, endpoint: str | None, result: RunResult, output: _Output) -> None:
+    from pipeline.reports import json_report, summary
+
+    if output.as_json:
+        _print_json(json_report.totals(result))
+    elif not output.is_watched:
+        click.echo(summary.render_line(result, _short_path(_report_file(job))))
+    to_stderr = output.as_json or not output.is_watched
+    if (output.is_watched or result.run.exit_code) and not (to_stderr and output.json_events):
+        _show_summary(job, name, endpoint, result, to_stderr)
 
 
 def _loaded(name: str, endpoint: str | None) -> Job:

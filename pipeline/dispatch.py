@@ -18,9 +18,22 @@ from typing import Protocol
 
 from pipeline import planner
 from pipeline.budget import Budget, Reservation
-from pipeline.domain import Answer, Chunk, ChunkState, Failure, FailureClass, Outcome, Payload, Split, Synthesis, Task
+from pipeline.domain import (
+    Answer,
+    Chunk,
+    ChunkState,
+    Failure,
+    FailureClass,
+    Outcome,
+    Payload,
+    RunInfo,
+    Split,
+    Synthesis,
+    Task,
+)
 from pipeline.errors import ExitCode
 from pipeline.failures import RetryPolicy
+from pipeline.happenings import End
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.outage import Outage
 from pipeline.pacing import Gate
@@ -46,6 +59,9 @@ class Sender(Protocol):
 class Observer(Protocol):
     """Is told what happens; must not fail."""
 
+    def began(self, job: str, run: RunInfo) -> None:
+        """Told of the run, before anything else of it but what was said."""
+
     def found(self, names: Mapping[str, str]) -> None:
         """Told a path of each content, before anything of it is due."""
 
@@ -55,11 +71,19 @@ class Observer(Protocol):
     def all_due(self) -> None:
         """Told that no more is due than it was told of; what is sent after all are parts and summaries."""
 
-    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
-        """An attempt ended; ``again_in_s`` says when the next one may begin, where there is one."""
+    def settled(
+        self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
+    ) -> None:
+        """An attempt ended; ``again_in_s`` says when the next one may begin, where there is one.
+
+        ``attempt`` is its number among those of the task in this run that count, from 1; 0: nothing was sent.
+        """
 
     def said(self, line: str) -> None:
         """Something that a person may want to know."""
+
+    def ended(self, end: End) -> None:
+        """Told last of all, whatever the end, and also when an exception came before anything began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +160,7 @@ class Dispatcher:
         self._left: Counter[str] = Counter()  # by content, the chunks of this run that are not answered
         self._given: set[str] = set()  # the ids of all its chunks
         self._in_flight = 0
-        self._news: list[tuple[Task, Outcome | Split, ChunkState, float | None]] = []
+        self._news: list[tuple[Task, Outcome | Split, ChunkState, float | None, int]] = []
         self._bug: Exception | None = None
         self.stop: Stop | None = None
 
@@ -201,8 +225,8 @@ class Dispatcher:
                 begun.append(self._begin(item))
         for item in begun:  # on record before it leaves
             self._sending.start(item)
-        for task, outcome, state, again_in_s in self._news:  # a slow terminal must not hold the ledger
-            self._observer.settled(task, outcome, state, again_in_s)
+        for task, outcome, state, again_in_s, attempt in self._news:  # a slow terminal must not hold the ledger
+            self._observer.settled(task, outcome, state, again_in_s, attempt)
             if isinstance(task, Chunk) and state is ChunkState.ANSWERED:
                 self._answered(task, self._has_more())
         while self._has_room() and (item := self._feed.take(time.monotonic())):
@@ -282,7 +306,7 @@ class Dispatcher:
                 state, again_in_s = self._judged(done.item, outcome)
                 self._ledger.record_unsent(_new(done.item.task), outcome, state)
                 self._follow(done.item.task, state)
-                self._news.append((done.item.task, outcome, state, again_in_s))
+                self._news.append((done.item.task, outcome, state, again_in_s, 0))
 
     def _settle_sent(self, done: Finished[_Item, Outcome]) -> None:
         item, outcome = done.item, done.result
@@ -297,7 +321,7 @@ class Dispatcher:
         state, again_in_s = self._judged(item, outcome)
         self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)
         self._follow(item.task, state)
-        self._news.append((item.task, outcome, state, again_in_s))
+        self._news.append((item.task, outcome, state, again_in_s, item.tries))
 
     def _judged(self, item: _Item, outcome: Outcome | Split) -> tuple[ChunkState, float | None]:
         """The chunk's state from now on, and when it is tried again in this run."""

@@ -1,11 +1,13 @@
-"""What happens in a run, in words: how much is to be sent, what became of an attempt."""
+"""What happens in a run, in words: how much is to be sent, what became of an attempt, how it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from pipeline.domain import Answer, Chunk, ChunkState, Outcome, Split, Task
+from pipeline.domain import Answer, Chunk, ChunkState, Outcome, RunResult, RunStatus, Split, Task
+from pipeline.errors import ExitCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,29 @@ class Due:
     def __str__(self) -> str:
         counts = ((self.documents, "document"), (self.chunks, "chunk"), (self.pages, "page"))
         return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended. ``reason``: why before its work was done; ``result`` is None where an exception ended it."""
+
+    status: RunStatus
+    exit_code: int
+    reason: str | None
+    result: RunResult | None = None
+
+    @classmethod
+    def with_result(cls, result: RunResult) -> Self:
+        """That of a run that wrote its reports."""
+        return cls(result.run.status, result.run.exit_code, result.run.stopped_because, result)
+
+    @classmethod
+    def by(cls, error: BaseException) -> Self:
+        """That of a run which an exception ended, or which could not begin."""
+        if isinstance(error, KeyboardInterrupt):
+            return cls(RunStatus.STOPPED, int(ExitCode.INTERRUPTED), "interrupted")
+        exit_code = getattr(error, "exit_code", ExitCode.BUG)
+        return cls(RunStatus.STOPPED, int(exit_code), f"{type(error).__name__}: {error}")
 
 
 def told(

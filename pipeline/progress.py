@@ -1,4 +1,4 @@
-"""How a run shows itself on stderr: a bar on a terminal, elsewhere one line per event or nothing."""
+"""How a run shows itself on stderr: a bar on a terminal, elsewhere a line per event or nothing, or JSON."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pipeline.domain import ChunkState, Outcome, Split, Task
-from pipeline.happenings import Due, told
+from pipeline.domain import ChunkState, Outcome, RunInfo, Split, Task
+from pipeline.happenings import Due, End, told
 from pipeline.text import printable
 
 if TYPE_CHECKING:
     from pipeline.bar import Bar
+    from pipeline.json_lines import JsonLines
 
 
 class Lines:
@@ -21,6 +22,9 @@ class Lines:
     def __init__(self) -> None:
         self._names: Mapping[str, str] = {}
         self._due = Due()
+
+    def began(self, job: str, run: RunInfo) -> None:
+        """Nothing to show yet."""
 
     def found(self, names: Mapping[str, str]) -> None:
         """Told the path of each content."""
@@ -34,7 +38,9 @@ class Lines:
         """Told that this is all."""
         self.said(f"sending {self._due} in all")
 
-    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(
+        self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
+    ) -> None:
         """What became of one attempt."""
         self.said(told(self._names, task, outcome, state, again_in_s))
 
@@ -43,9 +49,15 @@ class Lines:
         with suppress(OSError):
             print(printable(line), file=sys.stderr, flush=True)
 
+    def ended(self, end: End) -> None:
+        """Nothing to show: the summary or the error says it."""
+
 
 class Silence:
     """Nothing, for cron: whatever stands on stderr is mailed, and what went wrong stands in the summary."""
+
+    def began(self, job: str, run: RunInfo) -> None:
+        """Told of the run."""
 
     def found(self, names: Mapping[str, str]) -> None:
         """Told the path of each content."""
@@ -56,16 +68,29 @@ class Silence:
     def all_due(self) -> None:
         """Told that this is all."""
 
-    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(
+        self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
+    ) -> None:
         """What became of one attempt."""
 
     def said(self, line: str) -> None:
         """Something that a person may want to know."""
 
+    def ended(self, end: End) -> None:
+        """Told how it ended."""
+
 
 @contextmanager
-def shown(by_line: bool) -> Iterator[Bar | Lines | Silence]:
-    """The right one for where stderr leads; ``by_line``: where that is no terminal, somebody reads the events."""
+def shown(by_line: bool, as_json: bool = False) -> Iterator[Bar | Lines | Silence | JsonLines]:
+    """The right one for where stderr leads; ``by_line``: where that is no terminal, somebody reads the events.
+
+    ``as_json``: events as JSON, wherever that is.
+    """
+    if as_json:
+        from pipeline.json_lines import JsonLines
+
+        yield JsonLines()
+        return
     if not sys.stderr.isatty():
         yield Lines() if by_line else Silence()
         return

@@ -28,6 +28,7 @@ from pipeline.domain import (
     Usage,
 )
 from pipeline.errors import ExitCode, SettingsError
+from pipeline.happenings import End
 from pipeline.job import Job
 from pipeline.ledger import Ledger
 from pipeline.ledger_file import Lock
@@ -77,6 +78,7 @@ def run_job(
     _set_up(sandbox, job, passwords)
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
+        observer.began(job.name, run)
         files = _scan(job, ledger, observer)
         ledger.begin_run(job.name, run)
         with _ending(run, ledger):
@@ -378,11 +380,9 @@ def _ending(run: RunInfo, ledger: Ledger) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        exit_code = ExitCode.INTERRUPTED if interrupted else getattr(error, "exit_code", ExitCode.BUG)
-        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
-        ended = replace(run, finished_at=_now(), status=RunStatus.STOPPED, exit_code=int(exit_code))
-        ledger.finish_run(replace(ended, stopped_because=shortened(reason, 300)))
+        end = End.by(error)
+        ended = replace(run, finished_at=_now(), status=end.status, exit_code=end.exit_code)
+        ledger.finish_run(replace(ended, stopped_because=shortened(end.reason or "", 300)))
         raise
 
 

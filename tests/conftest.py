@@ -18,7 +18,8 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import job, run
-from pipeline.domain import ChunkState, Outcome, RunResult, Split, Task
+from pipeline.domain import ChunkState, Outcome, RunInfo, RunResult, Split, Task
+from pipeline.happenings import End
 from pipeline.sandbox import Sandbox
 
 KEY = "sk-test-5f2c9d0b7a"
@@ -34,6 +35,9 @@ class Quiet:
         self.outcomes: list[Outcome | Split] = []
         self.again_in_s: list[float | None] = []
 
+    def began(self, job: str, run: RunInfo) -> None:
+        pass
+
     def found(self, names: Mapping[str, str]) -> None:
         pass
 
@@ -43,12 +47,17 @@ class Quiet:
     def all_due(self) -> None:
         self.lines.append(f"sending {self.chunks_due}")
 
-    def settled(self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None) -> None:
+    def settled(
+        self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
+    ) -> None:
         self.outcomes.append(outcome)
         self.again_in_s.append(again_in_s)
 
     def said(self, line: str) -> None:
         self.lines.append(line)
+
+    def ended(self, end: End) -> None:
+        pass
 
 
 def write_pdf(path: Path, pages: Sequence[str]) -> Path:

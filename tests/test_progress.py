@@ -60,16 +60,16 @@ def failure(reason: str) -> Failure:
     return Failure(FailureClass.TRANSIENT, reason)
 
 
-def happenings(words: str) -> list[tuple[Task, Outcome | Split, ChunkState, float | None]]:
+def happenings(words: str) -> list[tuple[Task, Outcome | Split, ChunkState, float | None, int]]:
     """One of each kind of event, with these words wherever words can stand."""
     return [
-        (CHUNK, Answer({}, Exchange(latency_s=1.25)), ChunkState.ANSWERED, None),
-        (CHUNK, failure(words), ChunkState.OPEN, 2.5),
-        (CHUNK, failure(words), ChunkState.OPEN, None),
-        (CHUNK, failure(words), ChunkState.FAILED, None),
-        (CHUNK, failure(words), ChunkState.SPLIT, None),
-        (CHUNK, Split(words), ChunkState.SPLIT, None),
-        (SYNTHESIS, failure(words), ChunkState.FAILED, None),
+        (CHUNK, Answer({}, Exchange(latency_s=1.25)), ChunkState.ANSWERED, None, 1),
+        (CHUNK, failure(words), ChunkState.OPEN, 2.5, 1),
+        (CHUNK, failure(words), ChunkState.OPEN, None, 2),
+        (CHUNK, failure(words), ChunkState.FAILED, None, 3),
+        (CHUNK, failure(words), ChunkState.SPLIT, None, 1),
+        (CHUNK, Split(words), ChunkState.SPLIT, None, 0),
+        (SYNTHESIS, failure(words), ChunkState.FAILED, None, 1),
     ]
 
 
@@ -182,20 +182,20 @@ def test_the_bar_counts_chunks_to_their_end() -> None:
     bar.due([CHUNK])
     (task,) = progress.tasks
     assert (task.completed, task.total) == (0, 1)
-    bar.settled(CHUNK, failure("again"), ChunkState.OPEN, 1.0)
+    bar.settled(CHUNK, failure("again"), ChunkState.OPEN, 1.0, 1)
     bar.due([CHUNK, SYNTHESIS])
     bar.all_due()
     assert (task.completed, task.total) == (0, 2)
     assert "opening" not in task.description
-    bar.settled(CHUNK, Split("too large"), ChunkState.SPLIT, None)
+    bar.settled(CHUNK, Split("too large"), ChunkState.SPLIT, None, 0)
     assert (task.completed, task.total) == (0, 3)
     for state in (ChunkState.ANSWERED, ChunkState.ANSWERED, ChunkState.FAILED):
-        bar.settled(CHUNK, Answer({}, Exchange()), state, None)
-    bar.settled(SYNTHESIS, Answer({}, Exchange()), ChunkState.ANSWERED, None)
+        bar.settled(CHUNK, Answer({}, Exchange()), state, None, 1)
+    bar.settled(SYNTHESIS, Answer({}, Exchange()), ChunkState.ANSWERED, None, 1)
     assert (task.completed, task.total) == (3, 3)
-    bar.settled(Chunk("id", "content", PageRange(1, 3)), Split("too large"), ChunkState.SPLIT, None)
+    bar.settled(Chunk("id", "content", PageRange(1, 3)), Split("too large"), ChunkState.SPLIT, None, 0)
     assert (task.completed, task.total) == (3, 5)
-    bar.settled(Chunk("id", "content", PageRange(1, 3)), Split("too large", 2), ChunkState.SPLIT, None)
+    bar.settled(Chunk("id", "content", PageRange(1, 3)), Split("too large", 2), ChunkState.SPLIT, None, 0)
     assert (task.completed, task.total) == (3, 6)
 
 
