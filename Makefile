@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # For the build of the package too, not only for what it depends on.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help run-job retry-job plan-job status-job report-job check-job test check torture corpus bench sample-docs clean
+.PHONY: help run-job retry-job plan-job status-job report-job check-job salvage-job test check torture corpus bench sample-docs clean
 
 help:
 	@echo "make run-job JOB=contracts     read the job's folder and write its reports (ENDPOINT=yourouter: live)"
@@ -24,7 +24,7 @@ help:
 	@echo "make bench                     the figures of docs/figures.md, measured here"
 	@echo "make sample-docs               write the sample documents again, the same bytes"
 
-run-job retry-job plan-job status-job report-job check-job: .venv/ready
+run-job retry-job plan-job status-job report-job check-job salvage-job: .venv/ready
 	@$(BIN)/docpipe $(@:-job=) '$(JOB)' $(ENDPOINT_OPTION)
 
 test: .venv/ready-to-develop

@@ -147,6 +147,28 @@ def check(job: str, endpoint: str | None) -> int:
 
 
 @main.command()
+@_job_options
+def salvage(job: str, endpoint: str | None) -> int:
+    """Put what can still be read of a damaged ledger into a new one; the damaged one is kept."""
+    from datetime import UTC, datetime
+
+    from pipeline import ledger_salvage
+    from pipeline.ledger_file import Lock
+
+    path = _loaded(job, endpoint).ledger.path
+    with Lock(path):
+        saved = ledger_salvage.salvage(path, datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ"))
+    if saved is None:
+        click.echo(f"{path} is in order; nothing was done")
+        return ExitCode.COMPLETE
+    click.echo(f"saved   {', '.join(f'{count} {table}' for table, count in saved.rows.items())}")
+    click.echo(f"damage  {', '.join(saved.damaged) or 'in no table'}")
+    click.echo(f"lost    {saved.lost} answers, which `{_command('run', job)}` asks for again")
+    click.echo(f"kept    {saved.kept_as}")
+    return ExitCode.COMPLETE
+
+
+@main.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one.")
 @click.option("--latency", "latency_s", type=click.FloatRange(min=0), default=0.0, help="Seconds before each answer.")
 @click.option("--faults", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A TOML script of faults.")

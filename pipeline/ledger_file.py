@@ -232,6 +232,34 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
+def loading(path: Path, version: int) -> Iterator[sqlite3.Connection]:
+    """A new ledger of an older ``version`` to be filled: one transaction, and rows may come in any order.
+
+    Raises:
+        LedgerError: the file cannot be written.
+    """
+    with _explained(path), _connected(path, "rwc") as database:
+        database.execute("PRAGMA foreign_keys = OFF")
+        _migrate(database, version)
+        database.execute("BEGIN")
+        yield database
+        database.execute("COMMIT")
+
+
+@contextmanager
+def as_it_is(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
+    """A ledger of any version, damaged or not, and its version. Errors of SQLite in the block are the caller's.
+
+    Raises:
+        LedgerError: not even its first pages can be read; from a newer version; another program's.
+    """
+    with _connected(path, "rw") as database:
+        with _explained(path):
+            version = _version(database)
+        yield database, version
+
+
+@contextmanager
 def _connected(path: Path | None, mode: str) -> Iterator[sqlite3.Connection]:
     if path is None:
         database = sqlite3.connect(":memory:", isolation_level=None)
@@ -256,9 +284,9 @@ def _version(database: sqlite3.Connection) -> int:
     return version
 
 
-def _migrate(database: sqlite3.Connection) -> None:
+def _migrate(database: sqlite3.Connection, to: int = len(_MIGRATIONS)) -> None:
     version = _version(database)
-    for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+    for number, script in enumerate(_MIGRATIONS[version:to], version + 1):
         marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {number}"
         database.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT")
 
@@ -282,6 +310,6 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
     except sqlite3.DatabaseError as error:
         raise LedgerError(
-            f"the ledger {path} is damaged: {error}; restore it from a backup, or move it away to begin anew "
-            "(which pays for every answer again)"
+            f"the ledger {path} is damaged: {error}; restore it from a backup, or save what can still be read with "
+            "`docpipe salvage`"
         ) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.ledger_file import Lock
 from pipeline.serve import Endpoint, running
 from tests.conftest import DEADLINE_S, Workspace, clause, wait_until, write_pdf
 
@@ -146,6 +147,27 @@ def test_exit_8_for_a_ledger_that_cannot_be_trusted(workspace: Workspace) -> Non
     assert code == 8
     assert str(workspace.ledger) in err
     assert workspace.ledger.read_bytes() == before
+
+
+def test_salvage_saves_what_can_be_read_and_says_what_it_kept(workspace: Workspace) -> None:
+    """A ledger in order is left alone; one that another holds is exit 6; one of which nothing is left is exit 8."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    workspace.run()
+    salvage = ("salvage", str(workspace.job_file))
+    assert workspace.docpipe(*salvage)[:2] == (0, f"{workspace.ledger} is in order; nothing was done\n")
+    with workspace.ledger.open("r+b") as file:  # the last page
+        file.seek(-4096, os.SEEK_END)
+        file.write(b"garbage " * 512)
+    with Lock(workspace.ledger):
+        assert workspace.docpipe(*salvage)[0] == 6
+    code, out, _ = workspace.docpipe(*salvage)
+    assert code == 0
+    [kept] = workspace.folder.glob("state.sqlite3.damaged-*")
+    assert f"kept    {kept}" in out
+    assert workspace.docpipe("run", str(workspace.job_file))[0] == 0
+    workspace.ledger.write_bytes(b"SQLite format 3\0" + b"garbage " * 1000)
+    assert workspace.docpipe(*salvage)[0] == 8
 
 
 def test_exit_9_when_the_api_is_down_to_the_end(workspace: Workspace) -> None:
