@@ -260,7 +260,7 @@ def test_every_key_of_report_json_is_documented() -> None:
     changed = replace(a_risk(), before=Before(Severity.LOW, 6, "Then."))
     document = replace(a_document(risks=(changed,)), gone_risks=(a_risk(),))
     result = replace(a_result(document), compared=Comparison("r0", "2026-03-01T02:00:00Z"))
-    rendered = json.loads(json_report.render(result))
+    rendered = json.loads(b"".join(json_report.render(result)))
     listed = [row[0].strip("`") for row in rows(section(REPORT, "## report.json")) if len(row) == 3 and row[0] != "key"]
 
     assert sorted(listed) == sorted(key_paths(rendered))

@@ -73,7 +73,7 @@ def hostile_night(text: str) -> RunResult:
 def both_pages(text: str) -> list[Outline]:
     result = hostile_night(text)
     page = html.render_document(result.documents[0], result, {6: PICTURE})
-    return [Outline(html.render(result, {"csv"})), Outline(page)]
+    return [Outline("".join(html.render(result, {"csv"}))), Outline(page)]
 
 
 @pytest.mark.parametrize("text", payloads.ALL)
@@ -93,7 +93,7 @@ def test_nothing_in_a_document_comes_alive_in_html(text: str) -> None:
 @pytest.mark.parametrize("text", payloads.ALL)
 def test_the_rows_of_the_register_are_data_whatever_they_hold(text: str) -> None:
     """They stand in one element that no text can end, and a program reads back what was said."""
-    page = Outline(html.render(hostile_night(text)))
+    page = Outline("".join(html.render(hostile_night(text))))
 
     [data] = [content for tag, content in page.inlined if tag == "script" and content.startswith("{")]
     assert not re.search("[<>&\u2028\u2029]", data)
@@ -103,7 +103,7 @@ def test_the_rows_of_the_register_are_data_whatever_they_hold(text: str) -> None
 def test_the_policy_lets_the_page_s_own_style_and_script_be_and_nothing_else() -> None:
     """Both are named by their hashes; no address stands in the pages."""
     result = a_night()
-    for page in (html.render(result), html.render_document(result.documents[0], result)):
+    for page in ("".join(html.render(result)), html.render_document(result.documents[0], result)):
         policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
         assert policy
         rules = dict(rule.strip().split(" ", 1) for rule in policy[1].replace("&#39;", "'").split(";"))
@@ -124,7 +124,7 @@ def test_html_tells_what_is_missing_and_who_read() -> None:
     partial = a_document("a.pdf", risks=(a_risk(),), missing=(PageRange(3, 4),), reason="rate limited")
     run = replace(RUN, status=RunStatus.STOPPED, stopped_because="the budget is reached")
 
-    text = Outline(html.render(a_result(partial, an_unopened_document(), run=run, rules=True))).text
+    text = Outline("".join(html.render(a_result(partial, an_unopened_document(), run=run, rules=True)))).text
 
     places = [
         "Built-in rules, not a language model, read these documents.",
@@ -142,7 +142,7 @@ def test_html_tells_what_is_missing_and_who_read() -> None:
 
 def test_html_of_a_complete_run_has_no_notice() -> None:
     """Nothing needs attention, and nothing pretends to."""
-    page = html.render(a_result(a_document(risks=(replace(a_risk(), quote_check=QuoteCheck.VERIFIED),))))
+    page = "".join(html.render(a_result(a_document(risks=(replace(a_risk(), quote_check=QuoteCheck.VERIFIED),)))))
 
     assert 'class="notice' not in page
     assert 'id="attention"' not in page
@@ -152,7 +152,7 @@ def test_html_of_a_complete_run_has_no_notice() -> None:
 
 def test_html_tells_what_is_new_since_the_run_before() -> None:
     """New, changed and gone risks, documents that came, went or were read at last."""
-    text = " ".join(Outline(html.render(a_night())).text.split())
+    text = " ".join(Outline("".join(html.render(a_night()))).text.split())
 
     for words in (
         "Since the run of 2026-03-01 02:41 UTC",
@@ -166,12 +166,12 @@ def test_html_tells_what_is_new_since_the_run_before() -> None:
     ):
         assert words.lower() in text.lower(), words
     same = replace(a_result(a_document()), compared=Comparison("r0", "2026-03-01T02:41:00Z"))
-    assert "Nothing changed" in html.render(same)
+    assert "Nothing changed" in "".join(html.render(same))
 
 
 def test_html_of_nothing_says_so() -> None:
     """An empty folder gives a page that reads as such."""
-    text = Outline(html.render(a_result())).text
+    text = Outline("".join(html.render(a_result()))).text
 
     assert "The scan found no documents." in text
     assert "No risks were found" in text

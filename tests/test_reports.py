@@ -57,7 +57,7 @@ def page_of(folder: Path, path: str) -> Path:
 
 def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     """Programs find every key of the contract where it is documented."""
-    report = json.loads(json_report.render(a_result(a_document(risks=(a_risk(),)))))
+    report = json.loads(b"".join(json_report.render(a_result(a_document(risks=(a_risk(),))))))
 
     assert list(report) == ["schema", "job", "title", "run", "totals", "undrawn", "documents"]
     assert report["schema"] == 1
@@ -116,13 +116,13 @@ def test_unknown_cost_is_null_in_report_json() -> None:
     """A missing price never turns into zero."""
     result = replace(a_result(), spending=Spending(cost_usd=None, retry_cost_usd=None))
 
-    assert json.loads(json_report.render(result))["totals"]["cost_usd"] is None
+    assert json.loads(b"".join(json_report.render(result)))["totals"]["cost_usd"] is None
 
 
 @pytest.mark.parametrize("path", ODD_PATHS)
 def test_any_file_name_survives_report_json(path: str) -> None:
     """Reading report.json gives back the very bytes of the name on disk."""
-    content = json_report.render(a_result(a_document(path)))
+    content = b"".join(json_report.render(a_result(a_document(path))))
 
     assert content.isascii()
     assert content.endswith(b"}\n")
@@ -557,12 +557,12 @@ def test_a_document_that_five_runs_could_not_read_stands_at_the_top(runs: int, n
     result = a_result(replace(an_unopened_document("vendors/locked.pdf"), unfinished_runs=runs), a_document())
 
     shown = summary.render(result, "r", "docpipe retry x")
-    page = html.render(result)
+    page = "".join(html.render(result))
 
     assert (f"in 5 runs in a row or more: vendors/locked.pdf ({runs} runs)" in shown) is named
     assert (f"vendors/locked.pdf ({runs} runs)" in page) is named
     assert not named or shown.index("in a row") < shown.index("Documents")
-    assert json.loads(json_report.render(result))["documents"][0]["unfinished_runs"] == runs
+    assert json.loads(b"".join(json_report.render(result)))["documents"][0]["unfinished_runs"] == runs
 
 
 @pytest.mark.parametrize(
@@ -601,7 +601,7 @@ def test_a_cost_of_which_a_part_is_known_is_at_least_that() -> None:
     result = replace(a_result(), spending=Spending(5, cost_usd=None, known_usd=1.25, unpriced=1))
 
     assert "at least $1.2500; 1 request of unknown cost" in summary.render(result, "r", "docpipe retry x")
-    page = html.render(result)
+    page = "".join(html.render(result))
     assert "<small>at least</small> $1.2500" in page
     assert "Requests of unknown cost" in page
     assert (json_report.totals(result)["known_cost_usd"], json_report.totals(result)["unpriced_requests"]) == (1.25, 1)

@@ -83,7 +83,7 @@ def opened(result: RunResult) -> Opened | None:
     if chromium is None:
         return None
     begun = time.perf_counter()
-    page_bytes = html.render(result).encode()
+    page_bytes = "".join(html.render(result)).encode()
     render_s = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         index = Path(folder) / "index.html"

@@ -13,7 +13,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -68,25 +70,30 @@ def write(
         result = replace(result, originals=links.way(originals.folder, folder))
     shown = _shown(json_report.head(result), map(json_report.document, result.documents))
     kinds = [suffix for name, suffix in _PAGES.items() if name in formats]
+    dropped = [suffix for suffix in _PAGES.values() if suffix not in kinds]
     with staging(folder, *([pages_folder] if kinds else [])) as staged:
         undrawn = None
+        vouched_for = last.vouched_for(pages_folder) if kinds else ()
         if "markdown" in formats:
-            _add_markdown(staged, result, shown, last, pages_folder)
-            staged.add(folder / "SUMMARY.md", digest.render(result).encode())
+            _add_markdown(staged, result, pages_folder, _changed(result, shown, last, vouched_for, ".md"))
+            staged.add(folder / "SUMMARY.md", [digest.render(result).encode()])
         if "html" in formats:
             draw = originals.draw if originals else None
-            undrawn = _add_pages(staged, result, shown, last, pages_folder, draw)
+            changed = {document.path for document, _ in _changed(result, shown, last, vouched_for, ".html")}
+            undrawn = _add_pages(staged, result, pages_folder, changed | last.undrawn, draw)
         if "csv" in formats:
-            staged.add(folder / "risks.csv", csv_report.render(result).encode("utf-8-sig" if csv_bom else "utf-8"))
+            staged.add(folder / "risks.csv", [csv_report.render(result).encode("utf-8-sig" if csv_bom else "utf-8")])
         if "xlsx" in formats and not (shown == last.shown and _has_workbook(last.vouched_for(folder), formats)):
-            staged.add(folder / "risks.xlsx", _workbook(result, "html" in formats))
+            staged.add(folder / "risks.xlsx", [_workbook(result, "html" in formats)])
         if "html" in formats:
             staged.add(folder / "index.html", _index(result, formats))
         staged.add(folder / "report.json", json_report.render(result, undrawn))
         # Without its format no file is kept: nothing would keep it in step with the report.
-        kept = {f"{name}{suffix}" for name in shown.documents for suffix in kinds}
-        listed = {f"{name}{suffix}" for name in last.shown.documents for suffix in _PAGES.values()}
-        gone = [pages_folder / page for page in listed - kept]
+        gone = [
+            pages_folder / f"{name}{suffix}"
+            for name in last.shown.documents
+            for suffix in (dropped if name in shown.documents else _PAGES.values())
+        ]
         if last.written_ns:
             gone += [folder / name for format_, name in _FILES.items() if format_ not in formats]
         staged.publish(gone)
@@ -102,33 +109,31 @@ _PAGES = {"markdown": ".md", "html": ".html"}
 
 
 def _changed(
-    result: RunResult, shown: _Shown, last: _LastReport, folder: Path, suffix: str
+    result: RunResult, shown: _Shown, last: _LastReport, vouched_for: Collection[str], suffix: str
 ) -> Iterator[tuple[DocumentResult, str]]:
     """The documents whose page is not there as it should be, with its file's name."""
     same_reader = shown.reader == last.shown.reader
-    vouched_for = last.vouched_for(folder)
     for document, (name, content) in zip(result.documents, shown.documents.items(), strict=True):
         page = f"{name}{suffix}"
         if not (same_reader and page in vouched_for and content == last.shown.documents.get(name)):
             yield document, page
 
 
-def _add_markdown(staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path) -> None:
-    for document, page in _changed(result, shown, last, folder, ".md"):
-        staged.add(folder / page, markdown.render_document(document, result).encode())
+def _add_markdown(
+    staged: Staging, result: RunResult, folder: Path, changed: Iterable[tuple[DocumentResult, str]]
+) -> None:
+    for document, page in changed:
+        staged.add(folder / page, [markdown.render_document(document, result).encode()])
 
 
-def _add_pages(
-    staged: Staging, result: RunResult, shown: _Shown, last: _LastReport, folder: Path, draw: Draw | None
-) -> list[str]:
-    """The pages that changed, one document's pictures in memory at a time; the documents that lack a picture."""
-    due = {document.path for document, _ in _changed(result, shown, last, folder, ".html")} | last.undrawn
+def _add_pages(staged: Staging, result: RunResult, folder: Path, due: Collection[str], draw: Draw | None) -> list[str]:
+    """The pages of the documents that are ``due``, one's pictures in memory at a time; those that lack a picture."""
     undrawn = []
     for document in (d for d in result.documents if d.path in due):
         drawn, left_out = pictures(document, draw) if draw else (None, [])
         if drawn is not None and not {r.page for r in document.risks if r.page} <= {*drawn, *left_out}:
             undrawn.append(document.path)
-        staged.add(folder / f"{document_name(document.path)}.html", _page(document, result, drawn, left_out))
+        staged.add(folder / f"{document_name(document.path)}.html", [_page(document, result, drawn, left_out)])
     return undrawn
 
 
@@ -146,10 +151,10 @@ def _workbook(result: RunResult, with_html: bool) -> bytes:
     return xlsx.render(result, with_html)
 
 
-def _index(result: RunResult, formats: Collection[str]) -> bytes:
+def _index(result: RunResult, formats: Collection[str]) -> Iterator[bytes]:
     from pipeline.reports import html
 
-    return html.render(result, formats).encode()
+    return (block.encode() for block in html.render(result, formats))
 
 
 def _page(
@@ -168,13 +173,13 @@ class _Shown:
     """What a report shows but for when it was made, what that cost and with what it was compared.
 
     ``reader`` is what a document's page shows of the run (see ``html.render_document``), ``ending`` is what a
-    workbook shows besides: how the run ended, what was removed. ``documents``
-    go by the name of their page, without whether the run sent anything for them.
+    workbook shows besides: how the run ended, what was removed. ``documents`` are hashes of what is shown of each
+    by the name of its page, without whether the run sent anything for it.
     """
 
     reader: tuple[Any, ...]
     ending: tuple[Any, ...]
-    documents: Mapping[str, Mapping[str, Any]]
+    documents: Mapping[str, bytes]
 
 
 def _shown(head: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> _Shown:
@@ -182,8 +187,13 @@ def _shown(head: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> _
     return _Shown(
         (head["title"], run["model"], run["version"], run["reads_with_rules"], run["originals"]),
         (run["status"], run["stopped_because"], (run["compared"] or {}).get("removed", [])),
-        {document_name(d["path"]): {key: d[key] for key in d if key != "unchanged"} for d in documents},
+        {document_name(document["path"]): _hash(document) for document in documents},
     )
+
+
+def _hash(document: Mapping[str, Any]) -> bytes:
+    shown = json_report.line({key: document[key] for key in document if key != "unchanged"})
+    return hashlib.sha256(shown.encode("ascii")).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +216,9 @@ def _last_report(folder: Path) -> _LastReport:
     """The last report, or an empty one where there is none or it is not one of ours."""
     path = folder / "report.json"
     try:
-        report = json.loads(path.read_bytes())
-        undrawn = frozenset(report["undrawn"] or ())
-        return _LastReport(_shown(report, report["documents"]), path.stat().st_mtime_ns, undrawn)
+        with path.open("rb") as file:
+            head, documents = json_report.parsed(file)
+            undrawn = frozenset(head["undrawn"] or ())
+            return _LastReport(_shown(head, documents), os.fstat(file.fileno()).st_mtime_ns, undrawn)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return _LastReport(_Shown((), (), {}), 0, frozenset())

@@ -22,8 +22,8 @@ class Staging:
     def __init__(self) -> None:
         self._moves: list[tuple[Path, Path]] = []  # (temporary name, place), in the order of adding
 
-    def add(self, place: Path, content: bytes) -> None:
-        """Write ``content`` beside ``place``; what stands there stays for now.
+    def add(self, place: Path, blocks: Iterable[bytes]) -> None:
+        """Write ``blocks`` one after the other beside ``place``; what stands there stays for now.
 
         Raises:
             SettingsError: the disk or the folder does not take it.
@@ -31,7 +31,7 @@ class Staging:
         temporary = place.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
         self._moves.append((temporary, place))
         with _naming(place), temporary.open("xb") as file:
-            file.write(content)
+            file.writelines(blocks)
 
     def publish(self, vanished: Iterable[Path]) -> None:
         """Bring every file to disk, move it into its place and remove ``vanished``; the file added last comes last.

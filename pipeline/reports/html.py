@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -46,10 +46,10 @@ _NEWS_SHOWN = 8  # of each kind
 _ATTENTION_SHOWN = 200
 
 
-def render(result: RunResult, formats: Iterable[str] = ()) -> str:
-    """The first page. ``formats`` are those written beside it, which it names."""
+def render(result: RunResult, formats: Iterable[str] = ()) -> Iterator[str]:
+    """The first page, in blocks. ``formats`` are those written beside it, which it names."""
     rows = register(result)
-    return _INDEX.render(
+    return _INDEX.generate(
         result=result,
         totals=totals(result),
         notices=notices(result),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipeline.domain import DocumentResult, QuoteCheck, Risk, RunResult
@@ -10,6 +11,8 @@ from pipeline.reports.names import document_name
 from pipeline.reports.pages import numbered
 from pipeline.reports.presentation import coverage, one_line, remark, tally
 from pipeline.text import printable
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 CHECK_WORDS = {
     QuoteCheck.VERIFIED: "✓ word for word",
@@ -21,22 +24,30 @@ CHECK_WORDS = {
 """How ``QUOTE_LABELS`` read where there is little room, each with a sign before it."""
 
 
-def render(result: RunResult) -> str:
-    r"""An object of lists, which the script names: shorter than objects, and as plain.
+def render(result: RunResult) -> Iterator[str]:
+    r"""An object of lists, which the script names: shorter than objects, and as plain; in blocks.
 
     No character in it means anything to HTML, so it may stand in a script element: ``<`` is ``\u003c``.
     """
-    data = {
-        "checks": [[check, CHECK_WORDS[check]] for check in QuoteCheck],
-        "documents": [_document(d) for d in result.documents],
-        "risks": [
-            _risk(place, number, risk)
-            for place, document in enumerate(result.documents)
-            for number, risk in numbered(document)
-        ],
-    }
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    risks = (
+        _risk(place, number, risk)
+        for place, document in enumerate(result.documents)
+        for number, risk in numbered(document)
+    )
+    yield f'{{"checks":{_json([[check, CHECK_WORDS[check]] for check in QuoteCheck])},"documents":['
+    yield from _listed(map(_document, result.documents))
+    yield '],"risks":['
+    yield from _listed(risks)
+    yield "]}"
+
+
+def _listed(rows: Iterable[list[Any]]) -> Iterator[str]:
+    for number, row in enumerate(rows):
+        yield f"{',' if number else ''}{_json(row)}"
+
+
+def _json(value: list[Any]) -> str:
+    return _ENCODER.encode(value).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _document(document: DocumentResult) -> list[Any]:

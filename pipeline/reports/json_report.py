@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from typing import Any
 
 from pipeline.domain import Change, DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
@@ -13,9 +14,14 @@ from pipeline.reports.presentation import documents_that, gone_risks, recovered_
 
 SCHEMA = 1
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+_DOCUMENTS, _END = ' "documents": [', " ]"  # the lines around those of the documents
 
-def render(result: RunResult, undrawn: Sequence[str] | None = None) -> bytes:
+
+def render(result: RunResult, undrawn: Sequence[str] | None = None) -> Iterator[bytes]:
     """The report in ASCII, one document a line, so that it can be searched and compared line by line.
+
+    In blocks: that of a hundred thousand documents is never in memory as a whole.
 
     ``undrawn`` are the paths of documents of whose HTML pages a picture is missing, None where there are no pages.
 
@@ -27,8 +33,38 @@ def render(result: RunResult, undrawn: Sequence[str] | None = None) -> bytes:
     """
     # The C encoder works only without indent: a tenth of the time with thousands of documents.
     frame = json.dumps({**head(result), "undrawn": undrawn}, indent=1, allow_nan=False).removesuffix("\n}")
-    documents = ",\n".join("  " + json.dumps(document(d), allow_nan=False) for d in result.documents)
-    return f'{frame},\n "documents": [\n{documents}\n ]\n}}\n'.encode("ascii")
+    yield f"{frame},\n{_DOCUMENTS}".encode("ascii")
+    for number, one in enumerate(result.documents):
+        yield f"{',' if number else ''}\n  {line(document(one))}".encode("ascii")
+    yield f"\n{_END}\n}}\n".encode("ascii")
+
+
+def line(document: Mapping[str, Any]) -> str:
+    """A document's object as it stands on its line.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return _ENCODER.encode(document)
+
+
+def parsed(lines: Iterable[bytes]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """What ``render`` wrote: all but the documents, and these one by one.
+
+    Raises:
+        ValueError: the lines are not such a report; the iterator, too, when it comes to the place.
+    """
+    lines = iter(lines)
+    frame = b"".join(takewhile(lambda line: line.rstrip() != _DOCUMENTS.encode(), lines))
+    return json.loads(frame.rstrip(b",\n") + b"}"), _parsed_documents(lines)
+
+
+def _parsed_documents(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    for found in lines:
+        if found.rstrip() == _END.encode():
+            return
+        yield json.loads(found.rstrip(b",\n"))
+    raise ValueError("the report ends before its documents do")
 
 
 def head(result: RunResult) -> dict[str, Any]:
