@@ -329,12 +329,7 @@ def _show_plan(job: Job, documents: Sequence[PlannedDocument], as_json: bool) ->
     known = [cost for cost in costs if cost is not None]
     total_usd = sum(known) if len(known) == len(costs) else None
     usages = [document.usage for document in documents]
-    for document in documents:
-        reason = f" ({shortened(document.reason, 60)})" if document.reason else ""
-        size = f"{document.chunks:>4} chunks {document.pages:>5} pages  {_dollars(document.cost_usd):>9}"
-        click.echo(
-            f"{document.why:<14} {size if document.chunks else '':32} {printable(document.path)}{printable(reason)}"
-        )
+    click.echo("".join(map(_plan_line, documents)), nl=False)  # at once: each echo is flushed
     reasons = ", ".join(f"{count} {why}" for why, count in Counter(document.why for document in documents).items())
     click.echo(
         f"\n{len(documents)} documents: {reasons or 'none'}\n"
@@ -342,6 +337,13 @@ def _show_plan(job: Job, documents: Sequence[PlannedDocument], as_json: bool) ->
         f"{sum(u.input_tokens for u in usages):,} tokens in and {sum(u.output_tokens for u in usages):,} out, "
         f"about {_dollars(total_usd)} with {job.endpoint.model}"
     )
+
+
+def _plan_line(document: PlannedDocument) -> str:
+    reason = f" ({shortened(document.reason, 60)})" if document.reason else ""
+    size = f"{document.chunks:>4} chunks {document.pages:>5} pages  {_dollars(document.cost_usd):>9}"
+    shown = size if document.chunks else ""
+    return f"{document.why:<14} {shown:32} {printable(document.path)}{printable(reason)}\n"
 
 
 def _dollars(cost_usd: float | None) -> str:

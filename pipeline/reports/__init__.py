@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 from pipeline.domain import DocumentResult, PagePicture, RunResult
 from pipeline.reports import csv_report, digest, json_report, links, markdown
-from pipeline.reports.files import Staging, staging, written_ns
+from pipeline.reports.files import Staging, naming, staging, written_ns
 from pipeline.reports.names import document_name
 from pipeline.reports.pages import Draw, Originals, pictures
 
@@ -148,7 +149,8 @@ def load() -> None:
 def _workbook(result: RunResult, with_html: bool) -> bytes:
     from pipeline.reports import xlsx
 
-    return xlsx.render(result, with_html)
+    with naming(Path(tempfile.gettempdir())):
+        return xlsx.render(result, with_html)
 
 
 def _index(result: RunResult, formats: Collection[str]) -> Iterator[bytes]:

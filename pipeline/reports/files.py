@@ -30,7 +30,7 @@ class Staging:
         """
         temporary = place.with_name(f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
         self._moves.append((temporary, place))
-        with _naming(place), temporary.open("xb") as file:
+        with naming(place), temporary.open("xb") as file:
             file.writelines(blocks)
 
     def publish(self, vanished: Iterable[Path]) -> None:
@@ -46,12 +46,12 @@ class Staging:
                 pass
         *others, (last, last_place) = self._moves
         for temporary, place in others:
-            with _naming(place):
+            with naming(place):
                 temporary.replace(place)
         for path in vanished:
-            with _naming(path):
+            with naming(path):
                 path.unlink(missing_ok=True)
-        with _naming(last_place):
+        with naming(last_place):
             for folder in {place.parent for _, place in others}:
                 _sync(folder)
             last.replace(last_place)
@@ -72,7 +72,7 @@ def staging(*folders: Path) -> Iterator[Staging]:
         SettingsError: a folder cannot be made or read.
     """
     for folder in folders:
-        with _naming(folder):
+        with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for stray in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
                 stray.unlink(missing_ok=True)
@@ -89,12 +89,12 @@ def written_ns(folder: Path) -> dict[str, int]:
     Raises:
         SettingsError: the folder cannot be read.
     """
-    with _naming(folder), os.scandir(folder) as entries:
+    with naming(folder), os.scandir(folder) as entries:
         return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if not e.is_symlink()}
 
 
 def _flush(temporary: Path, place: Path) -> None:
-    with _naming(place), temporary.open("rb+") as file:
+    with naming(place), temporary.open("rb+") as file:
         os.fsync(file.fileno())
 
 
@@ -108,7 +108,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _naming(place: Path) -> Iterator[None]:
+def naming(place: Path) -> Iterator[None]:
     """Turn an operating system's refusal into one line that names ``place`` and says what to do."""
     try:
         yield

@@ -55,8 +55,8 @@ def parsed(lines: Iterable[bytes]) -> tuple[dict[str, Any], Iterator[dict[str, A
         ValueError: the lines are not such a report; the iterator, too, when it comes to the place.
     """
     lines = iter(lines)
-    frame = b"".join(takewhile(lambda line: line.rstrip() != _DOCUMENTS.encode(), lines))
-    return json.loads(frame.rstrip(b",\n") + b"}"), _parsed_documents(lines)
+    frame = list(takewhile(lambda found: found.rstrip() != _DOCUMENTS.encode(), lines))
+    return json.loads(b"".join(frame).rstrip(b",\n") + b"}"), _parsed_documents(lines)
 
 
 def _parsed_documents(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import xlsxwriter
@@ -33,7 +34,7 @@ MAX_LINKS = 65_530  # on one sheet
 _MAX_URL = 2_070  # of 2,079, with what xlsxwriter puts before it
 
 _OPTIONS = {
-    "in_memory": True,
+    "constant_memory": True,  # one row at a time, in order: whole, 100,000 documents would take 1 GB
     "strings_to_formulas": False,
     "strings_to_urls": False,
     "strings_to_numbers": False,
@@ -110,19 +111,22 @@ def render(result: RunResult, with_html: bool = False) -> bytes:
 
     Links lead to the originals, and to the documents' HTML pages ``with_html``. The first 65,530 of a
     sheet are kept, and the rows that fit a sheet; the worst risks come first.
+
+    Raises:
+        OSError: the folder for temporary files does not take the rows that are written so far.
     """
     out = io.BytesIO()
     with xlsxwriter.Workbook(out, _OPTIONS) as book:
         book.set_properties({"title": _text(result.title), "created": _CREATED})
         styles = {name: book.add_format({**look, "text_wrap": True, "valign": "top"}) for name, look in _STYLES.items()}
         title = " ".join([f"{result.title}; read by {result.run.model}.", *(notice.text for notice in notices(result))])
-        risks = [_risk_row(result, d, r, with_html) for d, r in register(result)]
-        documents = [_document_row(result, d, with_html) for d in result.documents]
-        gone = list(_gone_rows(result))
-        _sheet(book, "Risks", title, _RISK_COLUMNS, risks, styles)
-        _sheet(book, "Documents", title, _DOCUMENT_COLUMNS, documents, styles)
+        found, gone = register(result), list(_gone_rows(result))
+        risks = (_risk_row(result, d, r, with_html) for d, r in found)
+        documents = (_document_row(result, d, with_html) for d in result.documents)
+        _sheet(book, "Risks", title, _RISK_COLUMNS, risks, len(found), styles)
+        _sheet(book, "Documents", title, _DOCUMENT_COLUMNS, documents, len(result.documents), styles)
         if gone:
-            _sheet(book, "Gone", title, _GONE_COLUMNS, gone, styles)
+            _sheet(book, "Gone", title, _GONE_COLUMNS, gone, len(gone), styles)
     return out.getvalue()
 
 
@@ -131,7 +135,8 @@ def _sheet(
     name: str,
     title: str,
     widths: Mapping[str, int],
-    rows: Sequence[Sequence[_Cell]],
+    rows: Iterable[Sequence[_Cell]],
+    count: int,
     styles: Mapping[str, Any],
 ) -> None:
     sheet = book.add_worksheet(name)
@@ -139,18 +144,19 @@ def _sheet(
     header = book.add_format({"bold": True, "bg_color": "#1F2A44", "font_color": "#FFFFFF", "valign": "top"})
     for number, label in enumerate(columns):
         sheet.set_column(number, number, widths[label])
-        sheet.write_string(_HEADER_ROW, number, label, header)
-    fitting = rows[: MAX_ROWS - _HEADER_ROW - 1]
-    if len(fitting) < len(rows):
-        title += f" Only {len(fitting):,} of {counted(len(rows), 'row')} fit a sheet: report.json has all."
+    fitting = min(count, MAX_ROWS - _HEADER_ROW - 1)
+    if fitting < count:
+        title += f" Only {fitting:,} of {counted(count, 'row')} fit a sheet: report.json has all."
     sheet.write_string(0, 0, _text(title), book.add_format({"bold": True}))
+    for number, label in enumerate(columns):
+        sheet.write_string(_HEADER_ROW, number, label, header)
     links_left = MAX_LINKS
-    for row, cells in enumerate(fitting, _HEADER_ROW + 1):
+    for row, cells in enumerate(islice(rows, fitting), _HEADER_ROW + 1):
         for column, cell in enumerate(cells):
             linked = 0 < len(cell.url) <= _MAX_URL and links_left > 0
             links_left -= linked
             _write(sheet, row, column, cell, styles["link" if linked else cell.style], linked)
-    last = _HEADER_ROW + len(fitting)
+    last = _HEADER_ROW + fitting
     sheet.autofilter(_HEADER_ROW, 0, last, len(columns) - 1)
     sheet.freeze_panes(_HEADER_ROW + 1, 0)
     printed = list(widths).index(_NOT_PRINTED) if _NOT_PRINTED in widths else len(columns)
