@@ -29,6 +29,7 @@ from pipeline.domain import (
     ToRemember,
 )
 from pipeline.normal_form import normal_form
+from pipeline.passages import Text
 
 _ALIKE = 0.6  # see _likeness
 _LOOKED_AT = 10  # on each side of a risk's own place: a thousand risks of one category on one page stay cheap
@@ -194,7 +195,7 @@ def _change(risk: Risk, was: _Old) -> Change | None:
         return None
     now, then = quotes.quote(risk.quote), quotes.quote(was.risk.quote)
     # A quote may begin earlier or end later than the one before it.
-    is_part = quotes.find(now, quotes.Text(was.risk.quote)) or quotes.find(then, quotes.Text(risk.quote))
+    is_part = quotes.find(now, Text(was.risk.quote)) or quotes.find(then, Text(risk.quote))
     return None if now.normal == then.normal or is_part else Change.CHANGED
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from pipeline import image_files, pdfium, planted, quotes, splitter
 from pipeline.domain import ChunkProof, Claim, PageRange, Proof, QuoteCheck
 from pipeline.page_boxes import boxes
+from pipeline.passages import Span, Text
 from pipeline.pdf import PdfError, Source, SourceChangedError, is_changed
 from pipeline.pdfium import Examined, Pages
-from pipeline.quotes import Quote, Span, Text
+from pipeline.quotes import Quote
 from pipeline.text import encodable, shortened
 
 _LEAST_CHARS = 50  # of a normal form: a page with fewer has no text layer worth the name; it may be a scan with a stamp

@@ -16,7 +16,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import prover, splitter
 from pipeline.domain import Box, ChunkProof, Claim, PageRange, Proof, QuoteCheck
-from pipeline.pdf import Passwords, Source, SourceChangedError
+from pipeline.pdf import Passwords, PdfError, Source, SourceChangedError
 from pipeline.pdfium import Pages
 from pipeline.prover import prove
 from pipeline.sandbox import Sandbox
@@ -162,13 +162,19 @@ def test_an_image_file_cannot_be_checked(tmp_path: Path) -> None:
         proof(source, 1, FILLER)
 
 
-@pytest.mark.parametrize("data", [b"%PDF-1.7 nothing", b"", (SAMPLES / "trouble" / "locked.pdf").read_bytes()])
+@pytest.mark.parametrize("data", [b"%PDF-1.7 nothing", b""])
 def test_what_cannot_be_opened_cannot_be_checked(tmp_path: Path, data: bytes) -> None:
     """A run does not end for it."""
     path = tmp_path / "a.pdf"
     path.write_bytes(data)
 
     assert checked(source_of(path), 1, FILLER) == ("not_checkable", 1)
+
+
+def test_a_file_whose_password_is_not_here_is_not_judged() -> None:
+    """It was opened before; another run may have the password again."""
+    with pytest.raises(PdfError, match="password"):
+        proof(source_of(SAMPLES / "trouble" / "locked.pdf"), 1, FILLER)
 
 
 def test_a_locked_file_opens_with_its_password(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.normal_form import normal_form, origins
-from pipeline.quotes import Text, find, find_across, nearest, quote, running_lines
+from pipeline.passages import Text
+from pipeline.quotes import find, find_across, nearest, quote, running_lines
 
 unhurried = settings(deadline=None, max_examples=50)
 
@@ -37,6 +38,8 @@ def stands(words: str, page: str) -> bool:
         ("• The fee is due", "The fee is due"),
         ("- The fee is due", "The fee is due"),
         ("EUR 5–10 a day", "EUR 5 - 10 a day"),
+        ("298,000 596,000 each", "in row 2 298,000 596,000 each"),
+        ("for the tenant’s own use", "not for the landlord's but for the tenant's own use"),
         ("between 2024-\n2025 only", "between 2024\u20132025 only"),
         ("第三方不得披露", "一、第三方\r\n不得披露。"),
         ("甲方可以单方面解除合同", "约定，甲方可以单方面解除合同。"),
@@ -70,6 +73,21 @@ def test_what_copying_changes_is_forgiven(words: str, page: str) -> None:
         ("a loss of 500 in all", "a loss of $500 in all"),
         ("a share of 5 in all", "a share of 5% in all"),
         ("a share of 5%", "a share of 5‰"),
+        ("is limited to 10", "is limited to 10 000 EUR"),
+        ("000 EUR in all of it", "limited to 10 000 EUR in all of it"),
+        ("is limited to 10", "is limited to 10\u202f000,50 EUR"),
+        ("is limited to EUR 5", "is limited to EUR 5 million"),
+        ("Millionen Euro im Jahr", "5,5 Millionen Euro im Jahr"),
+        ("interest of 5", "interest of 5 per cent a year"),
+        ("interest of 5", "interest of 5½ a year"),
+        ("interest of 5", "interest of 5 1/2 a year"),
+        ("5 million in the year", "a result of minus 5 million in the year"),
+        ("$500 is due in all", "A$500 is due in all"),
+        ("The Supplier can", "The Supplier can’t terminate"),
+        ("renewable for a year", "it isn't renewable for a year"),
+        ("renewable for a year", "it is “not” renewable for a year"),
+        ("renewable for a year", "it is *not* renewable for a year"),
+        ("renewable for a year", "it is non–renewable for a year"),
         ("if a ≤ b then", "if a ≥ b then"),
         ("if a = b then", "if a ≠ b then"),
         ("☐ exclusive", "☑ exclusive"),
@@ -173,6 +191,9 @@ def test_a_line_that_only_one_page_has_is_not_left_out(last_line: str) -> None:
         ("10 days of grace", "has 5 – 10 days of grace.", "5 – 10 days of grace"),
         ("500 a month is due", "so -€500 a month is due", "-€500 a month is due"),
         ("the share of 10", "then the share of 10 % is", "the share of 10 %"),
+        ("is limited to EUR 10", "it is limited to EUR 10 000 000 a year", "is limited to EUR 10 000 000"),
+        ("is limited to EUR 5", "it is limited to EUR 5 million a year", "is limited to EUR 5 million"),
+        ("5 million in the year", "was minus 5 million in the year", "minus 5 million in the year"),
     ],
 )  # fmt: skip
 def test_the_words_that_a_quote_was_changed_from_are_named(words: str, page: str, there: str) -> None:
