@@ -310,3 +310,14 @@ def test_pages_are_written_again_when_the_documents_lie_elsewhere(tmp_path: Path
         reports.write(result, tmp_path / "r", {"html"}, reports.Originals(tmp_path / folder, Drawer()))
 
         assert f'href="../../{folder}/vendors/msa.pdf"' in page.read_text()
+
+
+def test_of_countless_risks_in_one_place_a_hundred_have_labels_apart() -> None:
+    """With the cube of their number, a thousand would take half a minute to place."""
+    risks = tuple(replace(a_risk(f"Risk {number}"), boxes=(LINE,)) for number in range(200))
+    picture = PagePicture(b"", 800, 1131)
+
+    [section] = pages.sections(a_document(risks=risks), {6: picture}, (), draws=True)
+
+    assert len(section.marks) == 200
+    assert len({mark.label for mark in section.marks}) == 100

@@ -27,6 +27,7 @@ MOST_PICTURE_BYTES = 6_000_000
 _AT_ONCE = 16  # pages drawn before the next are asked for: of a long document most are not needed
 _MARGIN = 0.004  # shares of the page around a box, so that the letters are not touched
 _LABEL_PX = 28.0  # between the middles of two labels
+_MOST_APART = 100  # labels of a page that are kept apart: with more, they cover it whatever is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ def _marks(picture: PagePicture | None, risks: Sequence[tuple[int, Risk]]) -> tu
             left, top = max(0.0, box.left - _MARGIN) * across, max(0.0, box.top - _MARGIN) * down
             right, bottom = min(1.0, box.right + _MARGIN) * across, min(1.0, box.bottom + _MARGIN) * down
             if place == 0:
-                labels.append(_free(labels, left - 0.6 * _LABEL_PX, (top + bottom) / 2))
+                taken = labels if len(labels) < _MOST_APART else ()
+                labels.append(_free(taken, left - 0.6 * _LABEL_PX, (top + bottom) / 2))
             x, y, width, height = (round(value, 1) for value in (left, top, right - left, bottom - top))
             marks.append(Mark(number, risk.severity, x, y, width, height, labels[-1] if place == 0 else None))
     return tuple(marks)
