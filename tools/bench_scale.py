@@ -60,7 +60,7 @@ def scanned(job: Job) -> Scanned:
     """Scan as a run does, and see what was hashed: all that the ledger did not know as it is."""
     source = job.source
     with Ledger.reading(job.ledger.path) as ledger:
-        known = ledger.files(loaded.name, source.folder)
+        known = ledger.files(job.name, source.folder)
         files = scan(source.folder, source.include, source.exclude, source.follow_links, known).files
     return Scanned(len(files), sum(file is not known.get(file.path) for file in files))
 
@@ -76,7 +76,7 @@ def fill(job: Job) -> None:
     seen = _opened(source.folder / files[0].path)
     contents = [replace(seen, sha256=file.sha256 or "", size_bytes=file.size_bytes) for file in files]
     with Ledger.writing(job.ledger.path) as ledger:
-        ledger.record_scan(loaded.name, source.folder, files)
+        ledger.record_scan(job.name, source.folder, files)
         ledger.record_contents(contents, pdf.READER)
         standing = Standing(job, ledger, files, {content.sha256: content for content in contents})
         run = RunInfo(
