@@ -48,7 +48,7 @@ def test_the_digest_of_a_night_reads_as_a_mail() -> None:
 This report is incomplete: 2 of 4 documents not fully read (1 page not read; 1 file could not be opened).
 
 - Documents: 4: 2 done, 1 partial, 1 failed
-- Pages: 59 of 60 read
+- Pages: 59 of 60 read; 1 file could not be opened
 - Risks: 3: 2 critical, 1 high, 0 medium, 0 low
 - Quotes: 100.0% stand in the document word for word
 - Cost: $0.1200 for 5 requests

@@ -305,8 +305,8 @@ def test_without_scripts_the_essentials_are_there(browser: Browser, tmp_path: Pa
     for words in (
         "Liability without a limit",
         "6 of 6 risks, worst first",
-        "not a PDF",
-        "locked",
+        "Not a PDF.",
+        "Locked.",
         "1 new risk",
         "2026-03",
     ):

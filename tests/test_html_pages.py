@@ -24,7 +24,7 @@ from pipeline.domain import (
     RunResult,
     RunStatus,
 )
-from pipeline.reports import html, pages
+from pipeline.reports import html, markdown, pages
 from pipeline.reports.names import document_name
 from pipeline.reports.presentation import one_line
 from tests import payloads
@@ -132,9 +132,9 @@ def test_html_tells_what_is_missing_and_who_read() -> None:
         "This report is incomplete: 2 of 2 documents not fully read (2 pages not read; 1 file could not be opened).",
         "nothing to compare this one with",
         "docpipe retry contracts --endpoint yourouter",
-        "not a PDF",
+        "Not a PDF.",
         "18 of 20 pages read; missing: 3-4.",
-        "rate limited",
+        "Rate limited.",
         "Not checked against the page: 1 quote.",
     ]
     assert [text.index(place) for place in places] == sorted(text.index(place) for place in places)
@@ -321,3 +321,11 @@ def test_of_countless_risks_in_one_place_a_hundred_have_labels_apart() -> None:
 
     assert len(section.marks) == 200
     assert len({mark.label for mark in section.marks}) == 100
+
+
+def test_nobody_is_said_to_have_read_what_could_not_be_opened() -> None:
+    """Neither page of such a document names the rules as its reader."""
+    result = a_result(rules=True)
+    for document, is_read in ((an_unopened_document(), False), (a_document(), True)):
+        assert ("Built-in rules" in html.render_document(document, result)) is is_read
+        assert ("Built-in rules" in markdown.render_document(document, result)) is is_read

@@ -247,7 +247,7 @@ def test_a_markdown_page_orders_risks_and_names_missing_pages() -> None:
 
     page = markdown.render_document(document, a_result(document))
 
-    assert page.startswith("# a/b.pdf\n\n**Partial**: 17 of 20 pages read; missing: 3-4, 7. rate limited\n")
+    assert page.startswith("# a/b.pdf\n\n**Partial**: 17 of 20 pages read; missing: 3-4, 7. Rate limited.\n")
     assert re.findall(r"^### (.*)", page, re.MULTILINE) == ["Critical: Big", "High: Next", "Low: Small"]
     assert "Category: Big; page 9\n\n> Big\n\nBig\n\n**Recommendation**: Big" in page
     assert "Category: Small; page unknown" in page
@@ -262,4 +262,6 @@ def test_a_markdown_page_says_when_rules_read_it() -> None:
 
     page = markdown.render_document(document, a_result(document, rules=True))
 
-    assert page.split("\n\n")[1] == "**Built-in rules, not a language model, read this document.**"
+    assert page.split("\n\n")[1] == (
+        "**Built-in rules, not a language model, read this document. They know English, German and Chinese.**"
+    )

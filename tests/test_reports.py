@@ -485,12 +485,27 @@ def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:
     assert shown.replace("\n", "").isprintable()
 
 
+def test_the_last_of_the_unread_is_named_where_a_line_would_count_it() -> None:
+    """One more document takes no more room than the words "and 1 more"."""
+    unread = [an_unopened_document(f"{number}.pdf") for number in range(5)]
+
+    shown = summary.render(a_result(*unread), "r", "docpipe retry x", "docpipe run x")
+    five = [line for line in shown.splitlines() if ".pdf" in line or " more" in line]
+
+    assert [line.split(":")[0].split()[-1] for line in five[:3]] == ["0.pdf", "1.pdf", "2.pdf"]
+    assert five[3:] == ["  and 2 more"]
+    four = summary.render(a_result(*unread[:4]), "r", "docpipe retry x", "docpipe run x")
+    assert "3.pdf" in four
+    assert " more" not in four
+    assert "0 of 0 read; 4 files could not be opened" in four
+
+
 def news_of(*documents: DocumentResult, removed: tuple[str, ...] = (), same_request: bool = True) -> str:
     """The line of changes against a run of the night before."""
     compared = Comparison("r0", "2026-03-01T02:41:07Z", removed, same_request)
     result = replace(a_result(*documents), compared=compared)
     line = news(result)
-    assert f"Changes     {line[:86]}" in summary.render(result, "r", "docpipe retry x")
+    assert f"Changes {line} Quotes" in " ".join(summary.render(result, "r", "docpipe retry x").split())
     return line
 
 

@@ -17,6 +17,7 @@ from pipeline.reports.presentation import (
     needing_attention,
     notices,
     pages_label,
+    pages_read,
     quote_label,
     register,
     spent,
@@ -49,7 +50,7 @@ def _counts(result: RunResult) -> Iterator[str]:
     quotes = "not checked" if share is None else f"{share:.1%} stand in the document word for word"
     yield "\n".join([
         f"- Documents: {t['documents']:,}: {t['done']:,} done, {t['partial']:,} partial, {t['failed']:,} failed",
-        f"- Pages: {t['pages_covered']:,} of {t['pages']:,} read",
+        f"- Pages: {pages_read(result)}",
         f"- Risks: {sum(t['risks'].values()):,}: {risks}",
         f"- Quotes: {quotes}",
         f"- Cost: {spent(result.spending)} for {counted(t['requests'], 'request')}",
@@ -101,13 +102,18 @@ def _risk(document: DocumentResult, risk: Risk) -> str:
     lines = [f"- {label}: {_short(risk.title, _MAX_TITLE)}", f"  {_place(document, risk)}"]
     if risk.quote.strip():
         lines[1] += "  "  # a line of its own also where Markdown is rendered
-        lines.append(f'  "{_short(risk.quote, _MAX_QUOTE)}" ({quote_label(risk)})')
+        lines.append(f"  {_quoted(risk.quote)} ({quote_label(risk)})")
     if risk.before:
         lines[-1] += "  "
-        old = f': "{_short(risk.before.quote, _MAX_QUOTE)}"' if risk.before.quote != risk.quote else ""
+        old = f": {_quoted(risk.before.quote)}" if risk.before.quote != risk.quote else ""
         lines.append(f"  {before(risk)}{old}")
     lines[0] += "  "
     return "\n".join(lines)
+
+
+def _quoted(quote: str) -> str:
+    """Behind its quotation mark a number does not begin a list, and needs no escape."""
+    return escaped(f'"{shortened(quote, _MAX_QUOTE)}"')
 
 
 def _place(document: DocumentResult, risk: Risk) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.domain import DocumentResult, QuoteCheck, Risk, RunResult
 from pipeline.reports.names import document_name
 from pipeline.reports.pages import numbered
-from pipeline.reports.presentation import coverage, one_line, remark, tally
+from pipeline.reports.presentation import coverage, one_line, remark, sentence, tally
 from pipeline.text import printable
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -59,7 +59,7 @@ def _document(document: DocumentResult) -> list[Any]:
         document.pages_covered,
         [[r.first, r.last] for r in document.missing_pages],
         coverage(document),
-        one_line(document.reason or ""),
+        sentence(document.reason or ""),
         one_line(remark(document)),
         one_line(document.document_type),
         one_line(document.summary),

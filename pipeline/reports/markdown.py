@@ -18,6 +18,8 @@ from pipeline.reports.presentation import (
     paragraphs,
     quote_label,
     remark,
+    rules_notice,
+    sentence,
     unchecked_quotes,
     worst_first,
 )
@@ -63,9 +65,9 @@ def _escaped_line(line: str) -> str:
 
 def _head(document: DocumentResult, result: RunResult) -> Iterator[str]:
     yield f"# {escaped_name(document.path)}"
-    if result.reads_with_rules:
-        yield "**Built-in rules, not a language model, read this document.**"
-    reason = f" {escaped(document.reason)}" if document.reason else ""
+    if result.reads_with_rules and document.pages_covered:
+        yield f"**{rules_notice('this document')}**"
+    reason = f" {escaped(sentence(document.reason))}" if document.reason else ""
     change = f" Since the last run: {document_change(document)}." if document_change(document) else ""
     yield f"**{document.status.capitalize()}**: {coverage(document)}.{change}{reason}"
     if note := remark(document):

@@ -55,7 +55,7 @@ def notices(result: RunResult) -> list[Notice]:
     """Why this report is less than a model's reading of every page; empty when it is just that."""
     found = []
     if result.reads_with_rules:
-        found.append(Notice("rules", "Built-in rules, not a language model, read these documents."))
+        found.append(Notice("rules", rules_notice("these documents")))
     if result.run.status is RunStatus.STOPPED:
         because = one_line(result.run.stopped_because or "the reason is not known")
         found.append(Notice("stopped", f"The run stopped before its work was done: {because}"))
@@ -71,6 +71,11 @@ def notices(result: RunResult) -> list[Notice]:
     elif result.run.status is RunStatus.INCOMPLETE:
         found.append(Notice("incomplete", "This report is incomplete."))
     return found
+
+
+def rules_notice(what: str) -> str:
+    """That no model read ``what``, and in which languages no risk found means anything."""
+    return f"Built-in rules, not a language model, read {what}. They know English, German and Chinese."
 
 
 def _incomplete(result: RunResult) -> str:
@@ -244,6 +249,14 @@ def remark(document: DocumentResult) -> str:
     return " ".join(f"{part[:1].upper()}{part[1:]}." for part in (document.note, words) if part)
 
 
+def pages_read(result: RunResult) -> str:
+    """``80 of 80 read``, and how many files nobody knows the pages of: ``; 1 file could not be opened``."""
+    covered = sum(document.pages_covered for document in result.documents)
+    unopened = len(to_mend(result))
+    without = f"; {counted(unopened, 'file')} could not be opened" if unopened else ""
+    return f"{covered:,} of {sum(document.pages or 0 for document in result.documents):,} read{without}"
+
+
 def ranges(pages: Iterable[PageRange]) -> str:
     """``3-4, 7``."""
     return ", ".join(map(str, pages))
@@ -279,6 +292,12 @@ def moment(iso: str) -> str:
 def one_line(text: str) -> str:
     """Document or model text on one line: runs of blanks become one, the rest is made printable."""
     return printable(" ".join(text.split()))
+
+
+def sentence(text: str) -> str:
+    """A reason on a line of its own, as people write it: with a capital letter and a period."""
+    line = one_line(text)
+    return f"{line[:1].upper()}{line[1:]}{'' if line[-1:] in ('', *'.!?…') else '.'}"
 
 
 def paragraphs(text: str) -> list[str]:

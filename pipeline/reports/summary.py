@@ -17,6 +17,7 @@ from pipeline.reports.presentation import (
     notices,
     one_line,
     pages_label,
+    pages_read,
     spent,
 )
 from pipeline.text import printable
@@ -48,13 +49,14 @@ def render(
                 for line in textwrap.wrap(notice.text, COLUMNS, max_lines=_NOTICE_LINES[notice.kind], placeholder="…")
             ]
     lines[0] = _styled(lines[0], f"{_BOLD};{_STATUS_STYLES.get(status, _RED)}", color)
-    lines += ["", *(f"{label:<11} {_fit(text, COLUMNS - 12)}" for label, text in _facts(result))]
+    lines += ["", *(line for label, text in _facts(result) for line in _fact(label, text))]
     lines.append(f"{'Report':<11} {printable(report)}")
     if attention := needing_attention(result):
         hints = [f"To try these again: {printable(retry_command)}"] if retry_command else []
         if run_command:
             hints.append(f"Files that cannot be opened: mend or replace them, then {printable(run_command)}")
-        named = MAX_NAMED + 1 - len(hints)
+        named = MAX_NAMED + 2 - len(hints) - (len(_fact("Changes", news(result))) - 1)
+        named -= len(attention) > named  # the line that counts the rest
         lines += ["", _styled("Not fully read", _BOLD, color), *map(_named, attention[:named])]
         if len(attention) > named:
             lines.append(f"  and {len(attention) - named:,} more")
@@ -89,7 +91,7 @@ def _facts(result: RunResult) -> list[tuple[str, str]]:
     retries = f"{t['retries']:,} retries, {counted(t['chunks_recovered'], 'chunk')} recovered"
     return [
         ("Documents", f"{t['documents']:,}: {statuses} ({t['unchanged']:,} unchanged)"),
-        ("Pages", f"{t['pages_covered']:,} of {t['pages']:,} read"),
+        ("Pages", pages_read(result)),
         ("Risks", f"{sum(t['risks'].values()):,}: {risks}"),
         ("Changes", news(result)),
         ("Quotes", _quotes(t["quotes_verified_share"])),
@@ -97,6 +99,12 @@ def _facts(result: RunResult) -> list[tuple[str, str]]:
         ("Cost", f"{spent(result.spending)} ({expected_cost}{money(t['retry_cost_usd'])} for retries)"),
         ("Requests", f"{t['requests']:,} ({retries})"),
     ]
+
+
+def _fact(label: str, text: str) -> list[str]:
+    """Its line; up to three for what changed, which is what people look for first."""
+    wrapped = textwrap.wrap(text, COLUMNS - 12, max_lines=3, placeholder="…") if label == "Changes" else [text]
+    return [f"{'' if place else label:<11} {_fit(line, COLUMNS - 12)}" for place, line in enumerate(wrapped)]
 
 
 def _quotes(verified_share: float | None) -> str:
