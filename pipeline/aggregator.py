@@ -117,7 +117,9 @@ def _reason(problem: str | None, chunks: Sequence[PlannedChunk]) -> str | None:
         record, where = planned.record, planned.chunk.pages.label
         if record.state is ChunkState.FAILED:
             again = " (the next run tries again)" if record.failure is FailureClass.TRANSIENT else ""
-            reasons.append(f"{where}: {record.reason}{again}")
+            because = record.reason or ""
+            named = because if because.startswith(f"{where} ") else f"{where}: {because}"
+            reasons.append(f"{named}{again}")
         elif record.state is ChunkState.OPEN:
             because = f" ({record.reason})" if record.reason else ""
             reasons.append(f"{where}: not answered yet{because}")

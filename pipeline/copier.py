@@ -165,7 +165,7 @@ class _Copy:
             raise
         except Exception as error:  # broken in a way that pypdf or we did not foresee
             reason = error.reason if isinstance(error, PdfError) else words(error)
-            raise PdfError(f"page {number} cannot be cut: {shortened(reason, 160)}") from error
+            raise PdfError(f"page {number} cannot be read: {shortened(reason, 160)}") from error
 
     def _page_entries(self, page: DictionaryObject) -> bytes:
         if "/Contents" not in page and self._reader.is_cut_short(page):

@@ -90,7 +90,7 @@ def test_every_page_looks_as_it_did(path: Path) -> None:
     for number in range(1, min(len(reader.pages), 12) + 1):
         out = io.BytesIO()
         if path.name in WITHOUT_CONTENT:
-            with pytest.raises(PdfError, match=f"^page {number} cannot be cut: "):
+            with pytest.raises(PdfError, match=f"^page {number} cannot be read: "):
                 copier.copy(PageRange(number, number), out)
             continue
         copier.copy(PageRange(number, number), out)
@@ -569,7 +569,7 @@ def test_a_missing_or_broken_object_is_null_and_the_page_stays() -> None:
         (b"(words)", "its content is broken"),
         (b"[10 0 R 10]", "its content is broken"),
         (b"2 0 R", "its content is broken"),
-        (b"97 0 R", "page 2 cannot be cut: "),
+        (b"97 0 R", "page 2 cannot be read: "),
     ],
 )
 def test_a_page_without_its_content_is_an_error_that_names_it(contents: bytes, reason: str) -> None:
@@ -577,7 +577,7 @@ def test_a_page_without_its_content_is_an_error_that_names_it(contents: bytes, r
     broken = PAGE.replace(b"10 0 R", contents) % b""
     data = document(PAGE % b"", broken, o97=b"<</Length 97 0 R>>stream\nx\nendstream")
 
-    with pytest.raises(PdfError, match=f"^page 2 cannot be cut: .*{reason.removeprefix('page 2 cannot be cut: ')}"):
+    with pytest.raises(PdfError, match=f"^page 2 cannot be read: .*{reason.removeprefix('page 2 cannot be read: ')}"):
         copied(data, 1, 2)
     assert len(chunk(data, 1, 1).pages) == 1
 
@@ -599,13 +599,13 @@ def test_a_reason_holds_no_address() -> None:
     page = PAGE.replace(b"10 0 R", b"97 0 R") % b""
     data = document(page, o97=b"<</Length 97 0 R>>stream\nx").replace(b"endobj\nxref", b"xref")
 
-    with pytest.raises(PdfError, match=r"^page 1 cannot be cut: .*IndirectObject\(97, 0\)"):
+    with pytest.raises(PdfError, match=r"^page 1 cannot be read: .*IndirectObject\(97, 0\)"):
         copied(data)
 
 
 def test_a_page_whose_resources_are_missing_is_an_error_that_names_it() -> None:
     """Without its fonts it would pass for an empty page."""
-    with pytest.raises(PdfError, match=r"^page 1 cannot be cut: its resources are missing"):
+    with pytest.raises(PdfError, match=r"^page 1 cannot be read: its resources are missing"):
         copied(document(PAGE % b"/Resources 99 0 R"))
 
 
@@ -679,7 +679,7 @@ def test_a_page_that_is_gone_keeps_its_number(second: bytes | None) -> None:
 
     assert len(Reader(io.BytesIO(data)).pages) == 3
     assert chunk(data, 3, 3).pages[0].mediabox.height == 5
-    with pytest.raises(PdfError, match=r"^page 2 cannot be cut: its content is missing"):
+    with pytest.raises(PdfError, match=r"^page 2 cannot be read: its content is missing"):
         copied(data, 1, 3)
 
 
@@ -713,7 +713,7 @@ def check_second_page_is_missing(kid: bytes, other: bytes) -> None:
 
     assert len(Reader(io.BytesIO(data)).pages) == 3
     assert chunk(data, 3, 3).pages[0].mediabox.height == 5
-    with pytest.raises(PdfError, match=r"^page 2 cannot be cut: its content is missing"):
+    with pytest.raises(PdfError, match=r"^page 2 cannot be read: its content is missing"):
         copied(data, 1, 3)
 
 
@@ -751,7 +751,7 @@ def test_a_branch_of_the_page_tree_that_is_gone_keeps_the_numbers_of_its_pages(b
     assert len(Reader(io.BytesIO(data)).pages) == 4
     assert chunk(data, 4, 4).pages[0].mediabox.height == 7
     for number in (2, 3):
-        with pytest.raises(PdfError, match=f"^page {number} cannot be cut: its content is missing"):
+        with pytest.raises(PdfError, match=f"^page {number} cannot be read: its content is missing"):
             copied(data, number, number)
 
 
@@ -802,7 +802,7 @@ def test_a_page_that_breaks_off_before_its_content_cannot_be_cut(broken: bytes, 
         catalog = b"<</Type/Catalog/Pages 21 0 R>>"
         data = in_object_stream(catalog, b"<</Type/Pages/Count 1/Kids[22 0 R]>>", page, root=20)
 
-    with pytest.raises(PdfError, match=r"^page \d cannot be cut: its dictionary is broken"):
+    with pytest.raises(PdfError, match=r"^page \d cannot be read: its dictionary is broken"):
         copied(data, 1, len(Reader(io.BytesIO(data)).pages))
 
 

@@ -145,7 +145,7 @@ def test_a_page_that_cannot_be_cut_is_told_and_the_others_are_cut(three: Path) -
     one = examined(three)
 
     assert (one.pages, one.pages_cut, one.chunks, kinds(one)) == (3, 2, 2, set())
-    assert one.uncut == [(2, "page 2 cannot be cut: its content is missing")]
+    assert one.uncut == [(2, "page 2 cannot be read: its content is missing")]
 
 
 def cuts_others(source: Source, pages: PageRange, target: Path) -> Copied:
@@ -299,8 +299,8 @@ def test_chunks_are_the_whole_document() -> None:
 def test_reasons_are_grouped_without_what_differs() -> None:
     """Numbers and words of the file are left out, so that the same trouble is counted together."""
     assert (
-        table.normalised("page 3 cannot be cut: Unexpected b'it\\'s' at 77")
-        == "page N cannot be cut: Unexpected '…' at N"
+        table.normalised("page 3 cannot be read: Unexpected b'it\\'s' at 77")
+        == "page N cannot be read: Unexpected '…' at N"
     )
     one, other, third = (
         Examined(name, 10, problem=reason) for name, reason in (("a", "at 1"), ("b", "at 2"), ("c", "no"))

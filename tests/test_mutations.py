@@ -97,9 +97,9 @@ def test_neither_pages_nor_a_reason_is_seen(found: Inspection, tmp_path: Path, m
     ("reason", "complaint"),
     [
         ("it is broken", "not a reason"),
-        ("page 9 cannot be cut: it is broken", "not a reason"),
-        ("page 1 cannot be cut: it\nis broken", "not a reason"),
-        ("page 1 cannot be cut: IndirectObject(3, 0, 139738945064464)", "an address in the reason"),
+        ("page 9 cannot be read: it is broken", "not a reason"),
+        ("page 1 cannot be read: it\nis broken", "not a reason"),
+        ("page 1 cannot be read: IndirectObject(3, 0, 139738945064464)", "an address in the reason"),
     ],
 )
 def test_a_bad_reason_is_seen(reason: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

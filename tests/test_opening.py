@@ -65,7 +65,7 @@ def test_a_file_that_was_cut_off_is_partial_with_its_lost_pages_named(workspace:
     assert codes == [3, 3]
     assert (document["status"], document["missing_pages"]) == ("partial", [[2, 2]])
     assert document["note"] == "truncated: 1 of 2 pages readable"
-    assert document["reason"] == "page 2: page 2 cannot be cut: its content is missing"
+    assert document["reason"] == "page 2 cannot be read: its content is missing"
     (seen,) = endpoint.seen
     sent = base64.b64decode(seen.body["messages"][0]["content"][0]["source"]["data"])
     assert len(page_texts(sent)) == 1

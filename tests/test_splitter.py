@@ -254,7 +254,7 @@ def test_a_cut_that_fails_leaves_no_file(tmp_path: Path) -> None:
     source = written(tmp_path, pdf(3).replace(b"/Contents 11 0 R", b"/Contents 99 0 R"))
     target = tmp_path / "chunk.pdf"
 
-    with pytest.raises(PdfError, match=r"^page 3 cannot be cut: its content is missing"):
+    with pytest.raises(PdfError, match=r"^page 3 cannot be read: its content is missing"):
         cut(source, PageRange(1, 3), target)
 
     assert not target.exists()

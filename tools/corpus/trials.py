@@ -114,7 +114,7 @@ class _Attempt:
 
     def _judge_reason(self, reason: str, pages: PageRange) -> None:
         """It names a page of the range, and is one line of words."""
-        named = re.match(r"page (\d+) cannot be cut: .", reason)
+        named = re.match(r"page (\d+) cannot be read: .", reason)
         if not named or not pages.first <= int(named[1]) <= pages.last or len(reason.splitlines()) != 1:
             self.complaints.append(f"cut {pages.label}: not a reason: {reason!r}")
         if re.search(r"0x[0-9a-f]{6,}|\d{12,}\)", reason):
