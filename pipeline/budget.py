@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline import planner
 from pipeline.domain import Task, Usage
@@ -24,16 +24,22 @@ class Budget:
     Requests go side by side only while the most that all of them can cost is covered. Nearer to the limit one
     goes alone, and is taken for what was expected of it times the dearest request so far in relation to what was
     expected of that: setting aside the most would stop a small budget at a fraction of it. So a run spends more
-    than its limit by the misjudgement of one request at most.
+    than its limit by the misjudgement of one request at most. ``batch``: at the price of batches.
     """
 
-    def __init__(self, max_usd: float | None, prices: PriceList, model: str) -> None:
+    def __init__(self, max_usd: float | None, prices: PriceList, model: str, batch: bool = False) -> None:
         self._max_usd = max_usd
         self._prices = prices
         self._model = model
+        self._batch = batch
         self._spent_usd = 0.0
         self._held: dict[int, float] = {}  # by the id of the attempt: sums of floats do not come back to zero
         self._dearest = 1.0  # of all requests so far, the cost in relation to what was expected
+
+    @property
+    def left_usd(self) -> float | None:
+        """What is neither spent nor in flight; None: without a limit."""
+        return None if self._max_usd is None else self._max_usd - self._spent_usd - sum(self._held.values())
 
     def refusal(self, reservation: Reservation) -> str:
         """Why a request cannot be sent, and what to do, in one line for people."""
@@ -75,4 +81,4 @@ class Budget:
             self._dearest = max(self._dearest, cost_usd / reservation.expected_usd)
 
     def _usd(self, usage: Usage) -> float:
-        return self._prices.cost_usd(self._model, usage) or 0.0
+        return self._prices.cost_usd(self._model, replace(usage, batch=self._batch)) or 0.0

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import answers, failures, messages
-from pipeline.client import Client, Reply
+from pipeline import answers, failures, message_batches, messages
+from pipeline.client import Client, Reply, body_blocks
 from pipeline.domain import (
     Answer,
     Chunk,
@@ -22,8 +22,10 @@ from pipeline.domain import (
     Picture,
     Split,
     Synthesis,
+    Task,
 )
 from pipeline.job import Endpoint, PromptSettings
+from pipeline.message_batches import Pack
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
 from pipeline.pdf import Copied, Depicted, ImageError, PdfError, Source, SourceChangedError, is_changed
 from pipeline.sandbox import Sandbox, SandboxError
@@ -182,6 +184,43 @@ class ChunkWorker:
         endpoint = replace(self.endpoint, max_tokens=max_tokens)
         body = messages.synthesis_body(endpoint, self.prompt, synthesis.summaries, by_schema)
         return await self._send(body, messages.SYNTHESIS_SCHEMA, Payload(None))
+
+    def pack(
+        self,
+        task: Task,
+        original: Original | None,
+        payload: Payload,
+        by_schema: bool,
+        max_tokens: int,
+        pack: Pack,
+        custom_id: str,
+    ) -> bool | Failure:
+        """Add a request to a batch; False: it has no room left. A spooled payload that was added is deleted.
+
+        ``original`` is that of a chunk.
+        """
+        endpoint = replace(self.endpoint, max_tokens=max_tokens, stream=False)  # a batch streams nothing
+        path = payload.path
+        if isinstance(task, Synthesis):
+            body = messages.synthesis_body(endpoint, self.prompt, task.summaries, by_schema)
+        else:
+            assert original is not None  # noqa: S101 - a chunk has one
+            page_count = original.page_count
+            body = messages.chunk_body(endpoint, self.prompt, task.pages, page_count, by_schema, payload.pictures)
+            path = payload.path if payload.spooled_bytes else Path(original.source.path)
+        try:
+            size_bytes = path.stat().st_size if path else 0
+            if not pack.has_room(message_batches.wrapped_bytes(body, size_bytes)):
+                return False
+            pack.add(custom_id, body_blocks(body, path, size_bytes))
+        except OSError as error:
+            _delete(payload)
+            return failures.not_this_run(f"it could not be read or spooled: {error.strerror}")
+        if original and not payload.spooled_bytes and is_changed(original.source):
+            pack.take_back()
+            return failures.not_this_run(_CHANGED)
+        _delete(payload)
+        return True
 
     def _request_bytes(self, file_bytes: int) -> int:
         """The size of a request around a file; for its few words about pages, the longest are taken."""

@@ -108,6 +108,11 @@ def status(job: str, endpoint: str | None) -> int:
         return ExitCode.COMPLETE
     _show_summary(loaded, job, endpoint, books.result)
     click.echo(f"all runs    {books.spending.requests} requests, cost {presentation.spent(books.spending)}")
+    for batch in books.batches:
+        click.echo(
+            f"batch       {batch.name or 'not known to have arrived'}: {batch.requests} requests since "
+            f"{batch.begun_at[:16].replace('T', ' ')} UTC, {batch.status or 'sent'}"
+        )
     if books.cut_off:
         click.echo(f"cut off     {books.cut_off} requests without an end: in flight now, or when a run was killed")
     return ExitCode.COMPLETE

@@ -15,9 +15,9 @@ import errno
 import ipaddress
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -36,7 +36,7 @@ _KEEP_ALIVE_S = 60.0
 _SHORTEST_KEY = 12  # characters
 
 Handler = Callable[[str, str, Mapping[str, str], bytes], Awaitable[tuple[int, Mapping[str, str], bytes]]]
-"""An endpoint in this process: method, path, headers and body in; status, headers and body out."""
+"""An endpoint in this process: method, path with query, headers and body in; status, headers and body out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +96,46 @@ class Client:
         async with aclosing(_blocks(body, payload, payload_bytes)) as blocks:  # a refusal may leave it halfway
             return await self._exchange("POST", path, headers, blocks)
 
-    async def get(self, path: str) -> Reply:
-        """Ask for a resource, such as a model's description."""
-        return await self._exchange("GET", path, {}, None)
+    async def post_file(self, path: str, file: Path) -> Reply:
+        """Send a file as it is, which is a whole body. ``sent`` as soon as its last block was about to leave.
+
+        An OSError of the file is raised.
+        """
+        size_bytes = file.stat().st_size
+        left_bytes = size_bytes
+
+        async def blocks() -> AsyncGenerator[bytes, None]:
+            nonlocal left_bytes
+            with file.open("rb") as opened:
+                while block := opened.read(_BLOCK_BYTES):
+                    left_bytes -= len(block)
+                    yield block
+
+        async with aclosing(blocks()) as content:
+            reply = await self._exchange("POST", path, {"content-length": str(size_bytes)}, content)
+        return replace(reply, sent=left_bytes == 0)
+
+    async def get(self, path: str, target: Path | None = None) -> Reply:
+        """Ask for a resource; its body goes to the file ``target`` where one is given, if the status is 200.
+
+        An OSError of the file is raised.
+        """
+        if target is None:
+            return await self._exchange("GET", path, {}, None)
+        with target.open("wb") as file:
+            return await self._exchange("GET", path, {}, None, file)
 
     async def _exchange(
-        self, method: str, path: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        content: AsyncIterator[bytes] | None,
+        target: BinaryIO | None = None,
     ) -> Reply:
         connection = self._free.pop()
         started = time.monotonic()
-        reply = _Partial()
+        reply = _Partial(target, self._secret)
         content = content and reply.noting_the_end(content)
         problem = None
         try:
@@ -158,8 +188,13 @@ class _TooLongError(Exception):
 
 @dataclass(slots=True)
 class _Partial:
-    """A request and its response as far as they came."""
+    """A request and its response as far as they came.
 
+    A good body goes into ``target``, where there is one, each line without the ``secret``.
+    """
+
+    target: BinaryIO | None = None
+    secret: str | None = None
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
@@ -174,13 +209,35 @@ class _Partial:
     async def take(self, response: httpx.Response) -> None:
         self.status = response.status_code
         self.headers = {name.lower(): value for name, value in response.headers.items()}
+        if self.target is not None and self.status == 200:
+            await self._save(response, self.target)
+            return
         async for block in response.aiter_bytes():
             self.body += block
             if len(self.body) > _LARGEST_RESPONSE_BYTES:
                 raise _TooLongError(f"the answer is longer than {_LARGEST_RESPONSE_BYTES // 1_000_000} MB")
 
+    async def _save(self, response: httpx.Response, target: BinaryIO) -> None:
+        """Line by line, so that no key is cut in two between two blocks."""
+        rest = b""
+        async for block in response.aiter_bytes():
+            lines = (rest + block).splitlines(keepends=True)
+            rest = b"" if not lines or lines[-1].endswith(b"\n") else lines.pop()
+            target.writelines(map(self._clean, lines))
+            if len(rest) > _LARGEST_RESPONSE_BYTES:
+                raise _TooLongError(f"a line is longer than {_LARGEST_RESPONSE_BYTES // 1_000_000} MB")
+        target.write(self._clean(rest))
+
+    def _clean(self, line: bytes) -> bytes:
+        return line.replace(self.secret.encode(), b"[key]") if self.secret else line
+
 
 async def _blocks(body: Body, payload: Path | None, payload_bytes: int) -> AsyncGenerator[bytes, None]:
+    for block in body_blocks(body, payload, payload_bytes):
+        yield block
+
+
+def body_blocks(body: Body, payload: Path | None, payload_bytes: int) -> Iterator[bytes]:
     """The body; of a file that grows meanwhile only what was announced.
 
     Raises:
@@ -272,6 +329,6 @@ class _HandlerTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         status, answer_headers, body = await self._handler(
-            request.method, request.url.path, headers, await request.aread()
+            request.method, request.url.raw_path.decode("ascii"), headers, await request.aread()
         )
         return httpx.Response(status, headers=dict(answer_headers), content=body)

@@ -168,8 +168,10 @@ class Dispatcher:
         """Send nothing more; what is in flight is awaited and recorded."""
         self._end(Stop(ExitCode.INTERRUPTED, "interrupted; what was in flight is recorded, the next run goes on"))
 
-    async def send_all(self, due: AsyncIterator[Sequence[Task]]) -> Stop | None:
+    async def send_all(self, due: AsyncIterator[Sequence[Task]], again: Sequence[Try] = ()) -> Stop | None:
         """Send the tasks as they come until all are settled or the run must stop; then why.
+
+        ``again`` were tried in this run by other means, and go on from there.
 
         ``due`` gives the tasks of whole contents at a time; a run that must stop asks it for no more.
         Cancelled, it gives up what is in flight.
@@ -177,6 +179,8 @@ class Dispatcher:
         Raises:
             Exception: a bug in a worker, or what ``due`` raised, after everything else in flight was recorded.
         """
+        self._give([item.task for item in again if isinstance(item.task, Chunk)])
+        self._feed.add(_Item(t.task, t.max_tokens, t.part_of, t.tries, t.rejections, reduced=t.reduced) for t in again)
         taking = asyncio.create_task(self._take(due))
         try:
             while self._is_at_work():

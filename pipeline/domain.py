@@ -486,6 +486,23 @@ class DocumentResult:
         return (self.pages or 0) - sum(len(r) for r in self.missing_pages)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A Message Batch of which results are still to come.
+
+    ``id`` is ours, and ``name`` the API's, None when it is not known whether the API has it. ``account`` is a hash
+    of address and key. ``begun_at`` is ISO 8601 in UTC; ``status`` is the API's last word. ``requests`` is how many
+    it was sent with.
+    """
+
+    id: str
+    account: str
+    begun_at: str
+    requests: int
+    name: str | None = None
+    status: str | None = None
+
+
 class RunStatus(StrEnum):
     """How a run ended; RUNNING in the ledger of a dead process means that it was killed."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline import messages
+from pipeline import messages, offline_batches
 from pipeline.errors import SettingsError
 from pipeline.job import Endpoint
+from pipeline.message_batches import BATCHES_PATH
 from pipeline.sandbox import Sandbox, SandboxError
 
 if TYPE_CHECKING:
@@ -42,7 +43,21 @@ def connect(endpoint: Endpoint, key: str | None, concurrency: int, sandbox: Sand
     """
     from pipeline.client import Client  # loads slowly, and many a run has nothing to send
 
+    async def answer_batched(body: bytes) -> Mapping[str, Any]:
+        headers = messages.headers(endpoint, "offline")
+        status, _, reply = await answer_one("POST", messages.MESSAGES_PATH, headers, body)
+        return offline_batches.succeeded(json.loads(reply)) if status == 200 else offline_batches.errored(reply)
+
+    batches = offline_batches.Batches(answer_batched)
+
     async def answer_here(
+        method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        if path.startswith(BATCHES_PATH):
+            return await batches.respond(method, path, body, endpoint.base_url)
+        return await answer_one(method, path, headers, body)
+
+    async def answer_one(
         method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
         call = sandbox.call(len(body), "pipeline.offline:answer", method, path, dict(headers), body)

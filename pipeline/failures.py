@@ -10,7 +10,7 @@ import email.utils
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import tenacity
@@ -106,6 +106,12 @@ def of_status(
         slow_down=effective in (429, 529),
         rate_limited=effective == 429,
     )
+
+
+def of_batched(error: ApiError, exchange: Exchange) -> Failure:
+    """The failure that an error in the results of a batch stands for; it has no status of its own."""
+    status = _STATUS_OF_TYPE.get(error.type, 500)
+    return of_status(status, {}, error, replace(exchange, status=status))
 
 
 def advice(failure: Failure) -> str:

@@ -49,6 +49,7 @@ class FaultKind(StrEnum):
     MAX_TOKENS = "max_tokens"
     REFUSAL = "refusal"
     SLOW = "slow"  # a good answer after ``seconds``
+    EXPIRED = "expired"  # in a batch; elsewhere a good answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,8 @@ Respond = Callable[[Callable[[Message], None] | None], Reply]
 def faulty_reply(fault: Fault, respond: Respond, request_id: str) -> Reply:
     """The response to a request with ``fault``; ``respond`` gives the good one, its message changed on the way.
 
-    drop and cut_stream are the connection's affair, slow is the clock's: here they get the good response.
+    drop and cut_stream are the connection's affair, slow is the clock's and expired a batch's: here they get the good
+    response.
     """
     match fault.kind:
         case FaultKind.REQUEST_TOO_LARGE:

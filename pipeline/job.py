@@ -63,10 +63,12 @@ EndpointName = Literal["offline", "yourouter", "anthropic", "custom"]
 Auth = Literal["bearer", "x-api-key"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Output = Literal["auto", "json_schema", "prompt"]
+BatchRetry = Literal["live", "batch"]
 ReportFormat = Literal["html", "markdown", "csv", "xlsx"]
 
 # 3600 s * max_tokens / 128000 > 600 s: Anthropic's SDK refuses to wait that long on a connection without traffic.
 _MAX_TOKENS_WITHOUT_STREAM = 21_333
+_OFFER_BATCHES = frozenset({"offline", "anthropic", "custom"})  # YouRouter's documentation names none
 _MOST_TOKENS = 128_000  # the longest answer of the models of 2026, by their overviews
 
 
@@ -121,6 +123,8 @@ class _EndpointSection(_Section):
     effort: Effort | None = None
     output: Output = "auto"
     batch: bool = False
+    batch_retry: BatchRetry = "live"
+    batch_wait_hours: Annotated[float, Field(ge=0, le=720)] = 24.0
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
 
     @field_validator("base_url")
@@ -136,13 +140,6 @@ class _EndpointSection(_Section):
         if max_tokens > _MAX_TOKENS_WITHOUT_STREAM and info.data.get("stream") is False:
             raise ValueError(f"needs stream = true; without it at most {_MAX_TOKENS_WITHOUT_STREAM}")
         return max_tokens
-
-    @field_validator("batch")
-    @classmethod
-    def _no_batches_yet(cls, batch: bool) -> bool:
-        if batch:
-            raise ValueError("is not supported by this version; set batch = false")
-        return batch
 
 
 class SplitSettings(_Section):
@@ -280,7 +277,7 @@ class Endpoint:
     """Where requests go, with every preset filled in.
 
     ``/v1/messages`` is added to ``base_url``. ``api_key_env`` None: no key is sent. Header names are lower case.
-    ``effort`` None: left out of the request.
+    ``effort`` None: left out of the request. ``batch_retry``: how what a batch brings no answer for is sent again.
     """
 
     use: EndpointName
@@ -296,6 +293,13 @@ class Endpoint:
     stream: bool
     batch: bool
     timeout_seconds: float
+    batch_retry: BatchRetry = "live"
+    batch_wait_hours: float = 24.0
+
+    @property
+    def offers_batches(self) -> bool:
+        """Whether it takes Message Batches, as far as is known before one is sent."""
+        return self.use in _OFFER_BATCHES
 
     @property
     def most_tokens(self) -> int:
@@ -370,7 +374,13 @@ def load(path: Path, endpoint: str | None = None) -> Job:
     sections = {name: getattr(file, name) for name in _JobFile.model_fields if name != "endpoint"}
     use = file.endpoint.use if endpoint is None else next(name for name in _PRESETS if name == endpoint)
     argument = path.stem if find(path.stem) == path else str(path)
-    return Job(name=path.stem, argument=argument, endpoint=_resolved(file.endpoint, use), **sections)
+    resolved = _resolved(file.endpoint, use)
+    if resolved.batch and not resolved.offers_batches:
+        raise SettingsError(
+            f"{printable(str(path))}: [endpoint] batch = true: the endpoint {use!r} offers no Message Batches; "
+            "set batch = false, or use another endpoint"
+        )
+    return Job(name=path.stem, argument=argument, endpoint=resolved, **sections)
 
 
 def _resolved(section: _EndpointSection, use: EndpointName) -> Endpoint:

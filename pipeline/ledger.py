@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import ledger_file, ledger_memory, proofs
+from pipeline import ledger_batches, ledger_file, ledger_memory, proofs
 from pipeline.domain import (
     RULES_MODEL,
     Answer,
@@ -30,6 +30,7 @@ from pipeline.domain import (
     Layout,
     MediaType,
     Memory,
+    OpenBatch,
     Outcome,
     PageRange,
     RunInfo,
@@ -41,6 +42,7 @@ from pipeline.domain import (
     Usage,
 )
 from pipeline.errors import ExitCode
+from pipeline.ledger_batches import Batched
 
 _RUNS_LOOKED_AT = 100
 
@@ -234,7 +236,10 @@ class Ledger:
         return cursor.lastrowid or 0
 
     def settle(self, settled: Settled, run: str) -> None:
-        """An attempt ended: its cost, and for an answer the answer. Inside a ``transaction``."""
+        """An attempt ended: its cost, and for an answer the answer. Inside a ``transaction``.
+
+        ``run`` takes it in; of a batch it may be a later one than that which sent it.
+        """
         outcome, wire = settled.outcome, settled.outcome.exchange
         name, reason = ("answered", None) if isinstance(outcome, Answer) else (outcome.kind.value, outcome.reason)
         usage = wire.usage
@@ -247,10 +252,10 @@ class Ledger:
             """
             UPDATE attempts SET ended_at = ?, outcome = ?, reason = ?, status = ?, request_id = ?, latency_s = ?,
                 model = ?, input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?,
-                cost_usd = ?, may_be_billed = ? WHERE id = ?
+                cost_usd = ?, may_be_billed = ?, run = ? WHERE id = ?
             """,
             (settled.ended_at, name, reason, wire.status, wire.request_id, wire.latency_s, wire.model, *tokens,
-             settled.cost_usd, wire.may_be_billed, settled.attempt),
+             settled.cost_usd, wire.may_be_billed, run, settled.attempt),
         )  # fmt: skip
         self._set_state(settled.chunk, settled.state, outcome)
         if isinstance(outcome, Answer):
@@ -292,6 +297,39 @@ class Ledger:
                 AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.chunk = chunks.id AND a.model IS NOT ?)
             """,
             (state.value, failure and failure.value, reason, chunk, passing, RULES_MODEL),
+        )
+
+    # --- batches
+
+    def begin_batch(self, batch: OpenBatch, requests: Sequence[Batched], chunks: Sequence[NewChunk], run: str) -> None:
+        """A batch is about to leave: it, an attempt for each of its ``chunks``, and how each was asked."""
+        with self.transaction():
+            attempts = [self.begin(chunk, run, batch.begun_at) for chunk in chunks]
+            ledger_batches.begin(self._database, batch, attempts, requests)
+
+    def batch_told(self, batch: str, name: str, status: str) -> None:
+        """The API has it under this name, and this is how it is getting on."""
+        with self.transaction():
+            ledger_batches.told(self._database, batch, name, status)
+
+    def end_batch(self, batch: str, ended_at: str) -> None:
+        """No more is expected of it; a request without a result is cut off. Inside a ``transaction``."""
+        ledger_batches.end(self._database, batch, ended_at)
+
+    def forget_batch(self, batch: str) -> None:
+        """It never came to the API: nothing of it was sent."""
+        with self.transaction():
+            ledger_batches.forget(self._database, batch)
+
+    def open_batches(self) -> tuple[OpenBatch, ...]:
+        """Those that were begun and have not ended, the oldest first."""
+        return ledger_batches.open_batches(self._database)
+
+    def batched(self, batch: str) -> tuple[tuple[Batched, NewChunk], ...]:
+        """The requests of a batch whose results are not on record, and what each is for."""
+        return tuple(
+            (batched, NewChunk(chunk, content, pages))
+            for batched, chunk, content, pages in ledger_batches.requests(self._database, batch)
         )
 
     # --- runs and money
@@ -434,8 +472,16 @@ class Ledger:
         return Spending(row[0], row[1], row[2], Usage(*row[3:7]), *row[7:])
 
     def cut_off_attempts(self) -> int:
-        """Requests without an end: in flight now, or cut off, and then perhaps billed without an answer."""
-        row = self._database.execute("SELECT count(*) FROM attempts WHERE ended_at IS NULL").fetchone()
+        """Requests without an end: in flight now, or cut off, and then perhaps billed without an answer.
+
+        Those in open batches are not among them.
+        """
+        row = self._database.execute(
+            """
+            SELECT count(*) FROM attempts a WHERE ended_at IS NULL AND NOT EXISTS (
+                SELECT 1 FROM batched r JOIN batches b ON b.id = r.batch WHERE r.attempt = a.id AND b.ended_at IS NULL)
+            """
+        ).fetchone()
         return int(row[0])
 
 

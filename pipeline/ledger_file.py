@@ -151,6 +151,26 @@ _MIGRATIONS = (
     DROP TABLE files;
     ALTER TABLE files_of_jobs RENAME TO files;
     """,
+    """
+    CREATE TABLE batches (          -- Message Batches
+        id TEXT PRIMARY KEY,        -- ours: the ids of its requests at the API begin with it
+        account TEXT NOT NULL,      -- a hash of the endpoint's address and the key
+        begun_at TEXT NOT NULL,     -- before it left
+        name TEXT,                  -- the API's id; NULL: whether the API has it is not known
+        status TEXT,                -- as the API said last
+        ended_at TEXT               -- NULL: its results are not on record
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE batched (          -- the requests of batches, and how each was asked
+        attempt INTEGER PRIMARY KEY REFERENCES attempts (id),
+        batch TEXT NOT NULL REFERENCES batches (id),
+        custom_id TEXT NOT NULL,
+        max_tokens INTEGER NOT NULL,
+        by_schema INTEGER NOT NULL,
+        reduced INTEGER NOT NULL,
+        note TEXT                   -- what was sent in the pages' place
+    ) STRICT;
+    CREATE INDEX batched_in ON batched (batch);
+    """,
 )
 
 

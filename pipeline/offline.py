@@ -115,6 +115,15 @@ def respond(
         return error_reply(refusal.status, refusal.kind, str(refusal), request_id)
 
 
+def refusal_of(headers: Mapping[str, str], request_id: str) -> Reply | None:
+    """The response to a request whose ``headers`` lack what every request needs; None where nothing is missing."""
+    try:
+        _check_headers(headers)
+    except _RefusalError as refusal:
+        return error_reply(refusal.status, refusal.kind, str(refusal), request_id)
+    return None
+
+
 def error_reply(status: int, kind: str, message: str, request_id: str, code: str | None = None) -> Reply:
     """An error as the API words it; ``code`` is the stable error code where there is one."""
     error: dict[str, Any] = {"type": kind, "message": message}
@@ -407,7 +416,7 @@ def _model(name: str, structured_output: bool) -> dict[str, Any]:
             "pdf_input": {"supported": True},
             "structured_outputs": {"supported": structured_output},
             "citations": {"supported": False},
-            "batch": {"supported": False},
+            "batch": {"supported": True},
         },
     }
 

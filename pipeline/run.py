@@ -18,6 +18,7 @@ from pipeline.domain import (
     Content,
     DocumentResult,
     DocumentStatus,
+    OpenBatch,
     RunInfo,
     RunResult,
     RunStatus,
@@ -143,18 +144,20 @@ class Status:
     """The books of a job. ``result`` is None when it never ran; its spending is that of the last run.
 
     ``spending`` is that of all runs. ``cut_off`` counts requests without an end: in flight now, or when a process
-    was killed.
+    was killed. ``batches`` have not brought their results yet.
     """
 
     result: RunResult | None
     spending: Spending
     cut_off: int
+    batches: tuple[OpenBatch, ...]
 
 
 def status_job(job: Job) -> Status:
     """What the ledger says, also while a run is under way. Looks at no document."""
     with Ledger.reading(job.ledger.path) as ledger:
-        return Status(_last_result(job, ledger), ledger.spending(), ledger.cut_off_attempts())
+        books = ledger.spending(), ledger.cut_off_attempts(), ledger.open_batches()
+        return Status(_last_result(job, ledger), *books)
 
 
 def plan_job(job: Job, observer: Observer, passwords: Passwords = _NO_PASSWORDS) -> tuple[PlannedDocument, ...]:

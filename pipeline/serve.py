@@ -23,8 +23,9 @@ from typing import Any
 
 import h11
 
-from pipeline import offline
+from pipeline import offline, offline_batches
 from pipeline.faults import Fault, FaultKind, FaultPlan, faulty_reply
+from pipeline.message_batches import BATCHES_PATH, MOST_BYTES
 from pipeline.offline import Message, Reply
 
 _READ_BYTES = 256 * 1024
@@ -36,7 +37,7 @@ _SECRET_HEADERS = frozenset({"authorization", "x-api-key"})
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One POST to /v1/messages, in the order in which the requests were complete.
+    """One POST to /v1/messages, or one request of a batch, in the order in which they were complete.
 
     ``sha256`` is that of the body, "" when it was refused unread. ``status`` is None as long as nothing
     was answered, and when the connection was dropped. ``answered``: a whole message was sent, and would
@@ -57,7 +58,7 @@ class Seen:
 
 
 class Endpoint:
-    """A Messages endpoint for one event loop. ``seen`` may be read from any thread.
+    """A Messages endpoint for one event loop. ``seen`` and ``batches.created`` may be read from any thread.
 
     Args:
         faults: Which request gets which fault.
@@ -91,6 +92,7 @@ class Endpoint:
         self._in_flight: set[object] = set()
         self._conversations: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self.batches = offline_batches.Batches(self._batched)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listen; port 0 takes a free one. Returns the base URL without /v1.
@@ -109,6 +111,7 @@ class Endpoint:
             for conversation in self._conversations:
                 conversation.cancel()
             await asyncio.gather(*self._conversations, return_exceptions=True)
+            await self.batches.close()
             await self._server.wait_closed()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,6 +136,8 @@ class Endpoint:
     async def _exchange(self, wire: _Wire, head: h11.Request) -> bool:
         """One request and its response; whether the connection goes on."""
         path = head.target.decode("ascii").partition("?")[0]
+        if path.startswith(BATCHES_PATH):
+            return await self._about_batches(wire, head)
         if (head.method, path) != (b"POST", "/v1/messages"):
             request = _Request(head, await wire.body(head, offline.MAX_BODY_BYTES))
             return await wire.send(self._safely(request, "req_offline", None), lambda: None)
@@ -142,6 +147,33 @@ class Endpoint:
             return await self._message(wire, head, ticket)
         finally:
             self._in_flight.discard(ticket)
+
+    async def _about_batches(self, wire: _Wire, head: h11.Request) -> bool:
+        """One request about batches. What it changes is changed before ``latency_s`` has passed."""
+        request = _Request(head, await wire.body(head, MOST_BYTES))
+        request_id = "req_offline"
+        reply = offline.refusal_of(request.headers, request_id)
+        if request.body is None:
+            reply = offline.too_large_reply(request_id)
+        if reply is None:
+            host = f"http://{request.headers['host']}"
+            status, headers, body = await self.batches.respond(request.method, request.path, request.body or b"", host)
+            reply = Reply(status, {**headers, "request-id": request_id}, body)
+        await asyncio.sleep(self._latency_s)
+        return await wire.send(reply, lambda: None)
+
+    async def _batched(self, body: bytes) -> Mapping[str, Any]:
+        """The result of one request of a batch, which is seen like any other."""
+        request, number = _Request(_BATCHED, body), len(self.seen)
+        kept = request.parsed() if self._keep_bodies else None
+        self.seen.append(Seen(number + 1, request.sha256, time.monotonic(), 0, {}, kept))
+        fault, reply = await self._reply(request, number + 1, f"req_offline_{number + 1:06d}")
+        kind = fault.kind if fault else None
+        is_whole = reply.status == 200 and kind not in (*_UNANSWERED, FaultKind.DROP, FaultKind.EXPIRED)
+        self.seen[number] = replace(self.seen[number], fault=kind, status=reply.status, answered=is_whole)
+        if kind is FaultKind.EXPIRED:
+            return {"type": "expired"}
+        return offline_batches.succeeded(json.loads(reply.body)) if is_whole else offline_batches.errored(reply.body)
 
     async def _message(self, wire: _Wire, head: h11.Request, ticket: object) -> bool:
         in_flight, at_s = len(self._in_flight), time.monotonic()
@@ -210,6 +242,11 @@ class Endpoint:
             return offline.error_reply(500, "api_error", f"Internal server error: {error!r}", request_id)
 
 
+_BATCHED = h11.Request(
+    method="POST",
+    target="/v1/messages",
+    headers=[("host", "batch"), ("x-api-key", "batch"), ("anthropic-version", "2023-06-01")],
+)
 _UNANSWERED = frozenset({FaultKind.CUT_STREAM, FaultKind.CLEAN_CUT, FaultKind.STREAM_ERROR, FaultKind.HTML_200})
 
 
@@ -363,13 +400,13 @@ class _Wire:
 
 
 @contextmanager
-def running(endpoint: Endpoint) -> Iterator[str]:
+def running(endpoint: Endpoint, port: int = 0) -> Iterator[str]:
     """Serve ``endpoint`` from a thread of its own for as long as the block lasts; gives the base URL."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="offline endpoint", daemon=True)
     thread.start()
     try:
-        yield asyncio.run_coroutine_threadsafe(endpoint.start(), loop).result()
+        yield asyncio.run_coroutine_threadsafe(endpoint.start(port=port), loop).result()
     finally:
         asyncio.run_coroutine_threadsafe(endpoint.close(), loop).result()
         asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result()

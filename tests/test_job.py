@@ -343,7 +343,7 @@ def test_a_syntax_error_has_line_and_column(problems: Problems, text: str, probl
         ("endpoint", "timeout_seconds = 0", "timeout_seconds = 0: must be more than 0"),
         ("endpoint", "timeout_seconds = inf", "timeout_seconds: must be a finite number"),
         ("endpoint", "timeout_seconds = nan", "timeout_seconds: must be a finite number"),
-        ("endpoint", "batch = true", "batch = true: is not supported by this version"),
+        ("endpoint", 'batch_retry = "never"', "batch_retry"),
         ("endpoint", 'api_key_env = "my-key"', "api_key_env: must be the NAME of an environment variable"),
         ("endpoint", "headers = []", "headers: must be a table"),
         ("endpoint", 'headers = { "a b" = "c" }', "headers.a b: is not a header name"),

@@ -30,7 +30,9 @@ def filled(path: Path) -> Path:
     with Ledger.writing(path) as ledger:
         ledger.begin_run("job", RunInfo("r1", WHEN, "", RunStatus.RUNNING, -1, "custom", "m", "1.0"))
         hashes = [f"{chance.getrandbits(256):064x}" for _ in range(CONTENTS)]
-        ledger.record_scan("j", Path("/docs"), [SourceFile(f"{n}.pdf", 1, 1, sha256) for n, sha256 in enumerate(hashes)])
+        ledger.record_scan(
+            "j", Path("/docs"), [SourceFile(f"{n}.pdf", 1, 1, sha256) for n, sha256 in enumerate(hashes)]
+        )
         ledger.record_contents([Content(sha256, 1, 3) for sha256 in hashes], "reader")
         for sha256 in hashes:
             for page in (1, 2, 3):

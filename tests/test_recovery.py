@@ -199,7 +199,7 @@ def ledger_failures(workspace: Workspace) -> set[str]:
 
 def test_every_fault_but_those_that_end_well_is_in_the_table() -> None:
     """A new fault needs its row."""
-    assert set(FaultKind) - set(ALWAYS) == {FaultKind.OUTPUT_REFUSED, FaultKind.SLOW}
+    assert set(FaultKind) - set(ALWAYS) == {FaultKind.OUTPUT_REFUSED, FaultKind.SLOW, FaultKind.EXPIRED}
 
 
 def test_a_document_that_fails_night_after_night_is_named_at_the_top(workspace: Workspace) -> None:

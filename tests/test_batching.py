@@ -1,0 +1,353 @@
+"""Message Batches over real sockets: what is sent, what comes back, what a kill at each moment costs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline import batching
+from pipeline.domain import DocumentStatus, RunResult
+from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.serve import Endpoint, running
+from tests.conftest import DEADLINE_S, KEY, Workspace, clause, wait_until, write_pdf
+
+DOCUMENTS, PAGES = 3, 2
+CHUNKS = DOCUMENTS * PAGES
+QUICK: Mapping[str, object] = {"attempts": 3, "first_wait_seconds": 0.001, "max_wait_seconds": 0.01}
+
+
+class Hurried:
+    """A clock on which pauses take no time worth waiting for."""
+
+    def __init__(self) -> None:
+        self.passed = timedelta()
+        self.pauses: list[float] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.passed
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.passed += timedelta(seconds=seconds)
+        await asyncio.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Hurried:
+    """No run in this process waits."""
+    hurried = Hurried()
+    monkeypatch.setattr(batching, "CLOCK", hurried)
+    return hurried
+
+
+def prepare(workspace: Workspace, base_url: str | None, /, **endpoint: object) -> None:
+    for number in range(DOCUMENTS):
+        write_pdf(workspace.docs / f"{number}.pdf", [clause(number * 100 + page) for page in range(PAGES)])
+    workspace.write_job(
+        base_url,
+        endpoint={"batch": True, **endpoint},
+        split={"max_pages": 1},
+        prompt={"synthesis": False},
+        retry=QUICK,
+        prices={"input": 2.0, "output": 10.0},
+    )
+
+
+def run(workspace: Workspace, served: Endpoint, /, **endpoint: object) -> RunResult:
+    with running(served) as base_url:
+        prepare(workspace, base_url, **endpoint)
+        return workspace.run()
+
+
+def times_paid(endpoint: Endpoint) -> Counter[str]:
+    """How often each request was answered."""
+    return Counter(seen.sha256 for seen in endpoint.seen if seen.answered)
+
+
+def on_record(workspace: Workspace, query: str) -> list[tuple[object, ...]]:
+    """What the ledger says, also while a run writes it; nothing as long as there is none."""
+    if not workspace.ledger.exists():
+        return []
+    with closing(sqlite3.connect(f"{workspace.ledger.as_uri()}?mode=ro", uri=True)) as database:
+        try:
+            return database.execute(query).fetchall()
+        except sqlite3.OperationalError:  # its tables are not made yet
+            return []
+
+
+def always(kind: FaultKind, seconds: float = 0.0) -> FaultPlan:
+    return FaultPlan((FaultRule(Fault(kind, seconds=seconds), every=1),))
+
+
+# --- what is sent and what comes back
+
+
+def test_one_batch_holds_all_chunks_and_costs_half(workspace: Workspace) -> None:
+    """The same answers as sent one by one, at half the price."""
+    one_by_one, in_a_batch = Endpoint(), Endpoint()
+    with running(one_by_one) as base_url:
+        prepare(workspace, base_url, batch=False)
+        whole = workspace.run()
+    workspace.ledger.unlink()
+    result = run(workspace, in_a_batch)
+    assert len(in_a_batch.batches.created) == 1
+    assert len(in_a_batch.seen) == CHUNKS
+    assert result.run.exit_code == 0
+    assert [d.risks for d in result.documents] == [d.risks for d in whole.documents]
+    assert whole.spending.cost_usd
+    assert result.spending.cost_usd == pytest.approx(whole.spending.cost_usd / 2)
+
+
+def test_the_built_in_endpoint_takes_batches_in_this_process(workspace: Workspace) -> None:
+    """No socket, no key."""
+    prepare(workspace, None)
+    assert workspace.run().run.exit_code == 0
+
+
+def test_no_request_of_a_batch_asks_for_a_stream(workspace: Workspace) -> None:
+    """Though the job does, for what is sent by itself: the API refuses such a batch."""
+    endpoint = Endpoint(keep_bodies=True)
+    assert run(workspace, endpoint, stream=True, max_tokens=30_000).run.exit_code == 0
+    assert [seen.body.get("stream") for seen in endpoint.seen] == [None] * CHUNKS
+
+
+@pytest.mark.parametrize("kind", [FaultKind.EXPIRED, FaultKind.OVERLOADED, FaultKind.OFF_SCHEMA])
+@pytest.mark.parametrize("how", ["live", "batch"])
+def test_what_a_batch_brings_no_answer_for_is_sent_again(workspace: Workspace, how: str, kind: FaultKind) -> None:
+    """By itself or in another batch, as the job says; the others are not."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(kind), requests=frozenset({2, 5})),)))
+    result = run(workspace, endpoint, batch_retry=how)
+    assert result.run.exit_code == 0
+    assert len(endpoint.batches.created) == (2 if how == "batch" else 1)
+    assert len(endpoint.seen) == CHUNKS + 2
+    assert set(times_paid(endpoint).values()) == {1}
+    assert result.spending.chunks_recovered == 2
+
+
+@pytest.mark.parametrize("how", ["live", "batch"])
+def test_a_page_that_the_api_cannot_process_is_isolated(workspace: Workspace, how: str) -> None:
+    """Halving works as it does for requests sent by themselves."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.INVALID_PDF), text="schedule K003"),)))
+    write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(1, 9)])
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, endpoint={"batch": True, "batch_retry": how}, retry=QUICK)
+        result = workspace.run()
+    (document,) = result.documents
+    assert (result.run.exit_code, document.status) == (3, DocumentStatus.PARTIAL)
+    assert [str(missing) for missing in document.missing_pages] == ["3"]
+    assert set(times_paid(endpoint).values()) == {1}
+
+
+def test_a_batch_that_would_be_too_large_becomes_several(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds what fits; all are under way at the same time."""
+    monkeypatch.setattr("pipeline.sending.MOST_BYTES", 12_000)
+    endpoint = Endpoint()
+    assert run(workspace, endpoint).run.exit_code == 0
+    assert 1 < len(endpoint.batches.created) <= CHUNKS
+    assert sum(times_paid(endpoint).values()) == len(endpoint.seen) == CHUNKS
+
+
+def test_an_account_that_is_refused_ends_the_run(workspace: Workspace) -> None:
+    """Nothing is blamed for it, and nothing of it is left in the ledger's open batches."""
+    result = run(workspace, Endpoint(always(FaultKind.AUTHENTICATION)))
+    assert result.run.exit_code == 5
+    assert {d.status for d in result.documents} == {DocumentStatus.PARTIAL}
+    assert on_record(workspace, "SELECT id FROM batches WHERE ended_at IS NULL") == []
+
+
+def test_an_endpoint_without_batches_ends_the_run(workspace: Workspace) -> None:
+    """With code 4 and what to do, though the job file could not know."""
+    with running(Endpoint()) as base_url:
+        prepare(workspace, base_url + "/elsewhere")
+        result = workspace.run()
+    assert result.run.exit_code == 4
+    assert "set batch = false" in str(result.run.stopped_because)
+    assert on_record(workspace, "SELECT count(*) FROM batches") == [(0,)]
+
+
+def test_a_budget_that_covers_no_request_ends_the_run(workspace: Workspace) -> None:
+    """Before anything is sent."""
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        workspace.job_file.write_text(workspace.job_file.read_text() + "[budget]\nmax_usd = 0.000001\n")
+        assert workspace.run().run.exit_code == 7
+    assert endpoint.batches.created == []
+
+
+# --- batches that take long
+
+
+def test_a_batch_that_is_not_ready_is_left_to_the_next_run(workspace: Workspace, clock: Hurried) -> None:
+    """The run ends incomplete and says why; pauses grow; the next run takes the results in and sends nothing."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=0.6), requests=frozenset({1})),)))
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url, batch_wait_hours=0.01)
+        first = workspace.run()
+        _, status, _ = workspace.docpipe("status", str(workspace.job_file))
+        prepare(workspace, base_url)
+        second = workspace.run()
+    assert first.run.exit_code == 3
+    assert {d.status for d in first.documents} == {DocumentStatus.PARTIAL}
+    assert all(f"in the batch {endpoint.batches.created[0]}" in str(d.reason) for d in first.documents)
+    assert f"{endpoint.batches.created[0]}: {CHUNKS} requests since " in status
+    assert "in_progress" in status
+    assert "cut off" not in status
+    assert sum(clock.pauses[:5]) <= 0.01 * 3600 < sum(clock.pauses)
+    assert clock.pauses[:3] == sorted(clock.pauses[:3])
+    assert (second.run.exit_code, second.spending.requests) == (0, CHUNKS)
+    assert len(endpoint.batches.created) == 1
+    assert len(endpoint.seen) == CHUNKS
+
+
+def test_batches_turned_off_leave_what_is_in_one_alone(workspace: Workspace) -> None:
+    """Only what is new goes out by itself; it would be paid twice."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=3600), requests=frozenset({1})),)))
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url, batch_wait_hours=0)
+        workspace.run()
+        write_pdf(workspace.docs / "new.pdf", [clause(900)])
+        prepare(workspace, base_url, batch=False)
+        wait_until(lambda: len(endpoint.seen) == CHUNKS)
+        result = workspace.run()
+    assert len(endpoint.seen) == CHUNKS + 1
+    assert [d.status.value for d in result.documents] == ["partial"] * DOCUMENTS + ["done"]
+
+
+def test_a_batch_of_another_key_is_left_alone_until_it_has_expired(
+    workspace: Workspace, clock: Hurried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then what was in it is sent again."""
+    first, second = Endpoint(always(FaultKind.SLOW, seconds=3600)), Endpoint()
+    run(workspace, first, batch_wait_hours=0)
+    assert run(workspace, second).run.exit_code == 3
+    assert second.seen == []
+    clock.passed += timedelta(hours=26)
+    assert run(workspace, second).run.exit_code == 0
+    assert len(second.seen) == CHUNKS
+
+
+def test_a_batch_that_the_api_forgot_is_sent_again(workspace: Workspace) -> None:
+    """The same endpoint, started anew, knows nothing of it."""
+    port = _free_port()
+    with running(Endpoint(always(FaultKind.SLOW, seconds=3600)), port) as base_url:
+        prepare(workspace, base_url, batch_wait_hours=0)
+        workspace.run()
+    anew = Endpoint()
+    with running(anew, port):
+        assert workspace.run().run.exit_code == 0
+    assert len(anew.seen) == CHUNKS
+
+
+# --- kills
+
+
+def test_killed_before_the_batch_leaves_the_next_run_sends_it(workspace: Workspace, clock: Hurried) -> None:
+    """What is on record of it is looked for at the API for five minutes, and is not there."""
+    port = _free_port()
+    with socket.create_server(("127.0.0.1", port)):  # takes connections, and nobody answers
+        prepare(workspace, f"http://127.0.0.1:{port}")
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: bool(on_record(workspace, "SELECT id FROM batches")))
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+    endpoint = Endpoint()
+    with running(endpoint, port):
+        result = workspace.run()
+    assert clock.passed >= timedelta(minutes=5) - timedelta(seconds=DEADLINE_S)
+    assert (result.run.exit_code, len(endpoint.batches.created)) == (0, 1)
+    assert len(endpoint.seen) == CHUNKS
+    assert on_record(workspace, "SELECT count(*) FROM attempts") == [(CHUNKS,)]
+
+
+def test_killed_after_the_batch_was_created_the_next_run_finds_it(workspace: Workspace) -> None:
+    """Nobody had heard its name; a list and its own ids tell, also beside a batch of another program."""
+    endpoint = Endpoint(latency_s=0.4)
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: bool(endpoint.batches.created))  # answered 0.4 s later
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+        assert on_record(workspace, "SELECT name FROM batches") == [(None,)]
+        foreign = {"requests": [{"custom_id": f"x{n}", "params": {}} for n in range(CHUNKS)]}
+        post(base_url, json.dumps(foreign).encode())
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert len(endpoint.batches.created) == 2  # ours once, and the foreign one
+    assert sum(times_paid(endpoint).values()) == CHUNKS
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
+def test_ended_while_waiting_the_next_run_takes_the_results_in(workspace: Workspace, number: signal.Signals) -> None:
+    """The batch goes on at the API; ^C ends the wait at once with code 130."""
+    endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=1.0), requests=frozenset({1})),)))
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        with workspace.start("run", str(workspace.job_file)) as process:
+            wait_until(lambda: on_record(workspace, "SELECT count(*) FROM batches WHERE name IS NOT NULL") == [(1,)])
+            process.send_signal(number)
+            process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == (130 if number is signal.SIGINT else -9)
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert len(endpoint.batches.created) == 1
+    assert len(endpoint.seen) == CHUNKS
+
+
+def test_killed_while_results_are_read_the_next_run_reads_them(workspace: Workspace) -> None:
+    """What was recorded of them stays, the rest is recorded then, and nothing is sent."""
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        assert workspace.run().run.exit_code == 0
+        with closing(sqlite3.connect(workspace.ledger)) as database, database:  # as it stands after half of them
+            taken = "SELECT attempt FROM batched WHERE attempt % 2"
+            database.execute(f"UPDATE attempts SET ended_at = NULL WHERE id IN ({taken})")
+            database.execute("UPDATE batches SET ended_at = NULL")
+            database.execute(
+                "UPDATE chunks SET state = 'open' WHERE id IN (SELECT chunk FROM attempts WHERE ended_at IS NULL)"
+            )
+            database.execute("DELETE FROM proofs")
+            database.execute("DELETE FROM answers WHERE chunk IN (SELECT chunk FROM attempts WHERE ended_at IS NULL)")
+        result = workspace.run()
+    assert result.run.exit_code == 0
+    assert len(endpoint.batches.created) == 1
+    assert len(endpoint.seen) == CHUNKS
+
+
+def test_neither_key_nor_address_stands_in_the_ledger(workspace: Workspace) -> None:
+    """An account is a hash of both."""
+    with running(Endpoint()) as base_url:
+        prepare(workspace, base_url)
+        workspace.run()
+        ((account,),) = on_record(workspace, "SELECT account FROM batches")
+    assert KEY not in str(account)
+    assert base_url not in str(account)
+    assert account == batching.account(base_url, KEY) != batching.account(base_url, "another")
+
+
+def post(base_url: str, body: bytes) -> None:
+    host, _, port = base_url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = (
+            "POST /v1/messages/batches HTTP/1.1\r\nhost: x\r\nx-api-key: another\r\nanthropic-version: 2023-06-01\r\n"
+            f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + body)
+        while connection.recv(65536):
+            pass
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
