@@ -271,6 +271,14 @@ def _send(name: str, endpoint: str | None, limit: int | None, output: _Output, *
             raise
     with suppress(OSError):  # a reader that has gone away changes nothing about how the run ended
         _show_end(job, name, endpoint, result, output)
+    if job.notify.is_set:
+        from pipeline import notify
+
+        for problem in notify.tell(job, result, _report_file(job), os.environ):
+            if output.json_events:
+                shown.said(problem)
+            else:
+                click.echo(problem, err=True)
     return result.run.exit_code
 
 

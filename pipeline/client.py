@@ -296,12 +296,13 @@ def _proxy_for(url: httpx.URL) -> str | None:
     """The proxy that the environment names for an endpoint; it is for the outside, not for this machine."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or _is_loopback(url.host) or proxy_bypass(url.netloc.decode()):
+    if not proxy or is_loopback(url.host) or proxy_bypass(url.netloc.decode()):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine."""
     if host == "localhost":
         return True
     try:

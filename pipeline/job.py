@@ -33,6 +33,8 @@ from pipeline.job_problems import (
     argument_problems_of,
     header_name,
     header_value,
+    host_name,
+    mail_address,
     not_blank,
     one_line,
     problems_of,
@@ -64,6 +66,7 @@ Auth = Literal["bearer", "x-api-key"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Output = Literal["auto", "json_schema", "prompt"]
 BatchRetry = Literal["live", "batch"]
+When = Literal["always", "news", "trouble"]
 ReportFormat = Literal["html", "markdown", "csv", "xlsx"]
 
 # 3600 s * max_tokens / 128000 > 600 s: Anthropic's SDK refuses to wait that long on a connection without traffic.
@@ -82,6 +85,8 @@ def _absolute_path(value: object, info: ValidationInfo) -> Path:
 Line = Annotated[str, AfterValidator(one_line)]
 Text = Annotated[str, AfterValidator(not_blank)]
 FilePath = Annotated[Path, BeforeValidator(_absolute_path)]
+VariableName = Annotated[str, AfterValidator(variable_name)]
+MailAddress = Annotated[str, AfterValidator(mail_address)]
 Patterns = Annotated[tuple[Line, ...], Field(strict=False)]  # TOML knows lists, a frozen value holds a tuple
 HeaderValue = Annotated[str, AfterValidator(header_value)]
 Headers = dict[Annotated[str, AfterValidator(header_name)], HeaderValue]
@@ -98,7 +103,7 @@ class SourceSettings(_Section):
     include: Patterns = ("**/*.pdf",)
     exclude: Patterns = ()
     follow_links: bool = False
-    passwords_env: Annotated[str, AfterValidator(variable_name)] | None = None
+    passwords_env: VariableName | None = None
 
     @field_validator("include")
     @classmethod
@@ -113,7 +118,7 @@ class _EndpointSection(_Section):
 
     use: EndpointName = "offline"
     base_url: Annotated[str, AfterValidator(api_root)] | None = Field(default=None, validate_default=True)
-    api_key_env: Annotated[str, AfterValidator(variable_name)] | None = None
+    api_key_env: VariableName | None = None
     auth: Auth | None = None
     anthropic_version: HeaderValue | None = None
     headers: Headers | None = None
@@ -242,6 +247,49 @@ class LedgerSettings(_Section):
     path: FilePath
 
 
+class NotifySettings(_Section):
+    """Who is told how a run ended, and when; nobody by default. ``mail_to`` are addresses.
+
+    ``news``: something is new, or there is trouble. Addresses of webhooks and passwords stand in the environment.
+    """
+
+    when: When = "news"
+    webhook_url_env: VariableName | None = None
+    smtp_host: Annotated[str, AfterValidator(host_name)] | None = None
+    smtp_port: Annotated[int, Field(ge=1, le=65_535)] = 587
+    smtp_user_env: VariableName | None = None
+    smtp_password_env: VariableName | None = Field(default=None, validate_default=True)
+    starttls: bool = Field(default=True, validate_default=True)
+    mail_from: MailAddress | None = Field(default=None, validate_default=True)
+    mail_to: Annotated[tuple[MailAddress, ...], Field(strict=False, validate_default=True)] = ()
+
+    @field_validator("smtp_password_env")
+    @classmethod
+    def _user_and_password(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if "smtp_user_env" in info.data and (info.data["smtp_user_env"] is None) != (name is None):
+            raise ValueError("goes with smtp_user_env; set both or none")
+        return name
+
+    @field_validator("starttls")
+    @classmethod
+    def _no_password_in_the_clear(cls, starttls: bool, info: ValidationInfo) -> bool:
+        if not starttls and info.data.get("smtp_password_env"):
+            raise ValueError("must be true: a password must not travel in the clear")
+        return starttls
+
+    @field_validator("mail_from", "mail_to")
+    @classmethod
+    def _goes_with_a_server(cls, value: object, info: ValidationInfo) -> object:
+        if "smtp_host" in info.data and (info.data["smtp_host"] is None) == bool(value):
+            raise ValueError("goes with smtp_host; set all three of smtp_host, mail_from and mail_to, or none")
+        return value
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anybody is to be told of anything."""
+        return bool(self.webhook_url_env or self.smtp_host)
+
+
 class _JobFile(_Section):
     title: Line
     source: SourceSettings
@@ -255,6 +303,7 @@ class _JobFile(_Section):
     prompt: PromptSettings = PromptSettings()
     report: ReportSettings
     ledger: LedgerSettings
+    notify: NotifySettings = NotifySettings()
 
     @field_validator("report", "ledger")
     @classmethod
@@ -328,6 +377,7 @@ class Job:
     prompt: PromptSettings
     report: ReportSettings
     ledger: LedgerSettings
+    notify: NotifySettings
 
 
 def _preset(base_url: str, api_key_env: str | None, auth: Auth, headers: Mapping[str, str]) -> dict[str, Any]:

@@ -159,6 +159,21 @@ def api_root(text: str) -> str:
     return text.rstrip("/").removesuffix("/v1/messages").removesuffix("/v1").rstrip("/")
 
 
+def host_name(text: str) -> str:
+    """A host by its name or address, without a port."""
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", text):
+        raise ValueError('must be a host like "mail.example.com"; the port has a key of its own')
+    return text
+
+
+def mail_address(text: str) -> str:
+    """The address of a mailbox, without a name."""
+    # Narrower than what mail allows: nothing in it can end a header or begin another address.
+    if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", text):
+        raise ValueError('must be an address like "you@example.com"')
+    return text
+
+
 def header_name(text: str) -> str:
     """A header that a job may set, in lower case."""
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):

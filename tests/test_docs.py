@@ -20,7 +20,7 @@ import pytest
 from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
-from pipeline import cli, job
+from pipeline import cli, job, notify
 from pipeline.domain import (
     Before,
     Change,
@@ -136,6 +136,15 @@ def test_the_readme_lists_every_exit_code_and_no_other() -> None:
     assert listed == {int(code) for code in ExitCode}
 
 
+def test_the_page_about_nights_tells_what_each_exit_code_means() -> None:
+    """Every code that cron can meet, and no other."""
+    listed = {
+        int(row[0]) for row in rows(section(PAGES["docs/nightly.md"], "## Exit codes and mail")) if row[0].isdigit()
+    }
+
+    assert listed == {int(code) for code in ExitCode}
+
+
 def test_the_summary_in_the_readme_has_the_lines_of_the_program() -> None:
     """Labels and order are those that a run prints, and it counts the sample documents there are."""
     block = next(block for block in code_blocks(README, "text") if "Documents" in block)
@@ -198,6 +207,13 @@ def test_every_key_of_the_job_file_is_documented_with_its_default(tmp_path: Path
             for key, value in keys.items()
         }
         assert {key: default for key, default in table.items() if key != "key"} == wanted, name
+
+
+def test_every_key_that_a_webhook_gets_is_documented() -> None:
+    """In the section about notifications."""
+    keys = set(json.loads(notify.as_json(a_result(), Path("index.html"))))
+
+    assert keys <= in_code(section(JOB_FILE, "## [notify]"))
 
 
 def test_the_defaults_that_hold_the_jobs_name(tmp_path: Path) -> None:

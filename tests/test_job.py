@@ -75,6 +75,17 @@ formats = ["html", "markdown", "csv", "xlsx"]
 
 [ledger]
 path = "../state/contracts.sqlite3"
+
+[notify]
+when = "news"
+webhook_url_env = "WEBHOOK_URL"
+smtp_host = "mail.example.com"
+smtp_port = 587
+smtp_user_env = "MAIL_USER"
+smtp_password_env = "MAIL_PASSWORD"
+starttls = true
+mail_from = "docpipe@example.com"
+mail_to = ["you@example.com"]
 """
 
 Loader = Callable[..., Job]

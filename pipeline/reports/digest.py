@@ -16,12 +16,12 @@ from pipeline.reports.presentation import (
     moment,
     needing_attention,
     notices,
-    pages_label,
     pages_read,
     quote_label,
     register,
     spent,
     to_mend,
+    why_unread,
 )
 from pipeline.text import printable, shortened
 
@@ -157,8 +157,7 @@ def _unread(result: RunResult) -> Iterator[str]:
 
 
 def _problem(document: DocumentResult) -> str:
-    missing = f"no answer for {pages_label(document.missing_pages)}" if document.missing_pages else ""
-    reason = _short(document.reason or "", _MAX_REASON) or missing  # reasons name their pages
+    reason = _short(why_unread(document), _MAX_REASON)
     return f"- {document.status.capitalize()}: {escaped_name(document.path)}: {reason}"
 
 

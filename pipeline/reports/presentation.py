@@ -110,6 +110,12 @@ def to_try_again(result: RunResult) -> list[DocumentResult]:
     return [d for d in needing_attention(result) if d.pages is not None or d.is_unopened]
 
 
+def why_unread(document: DocumentResult) -> str:
+    """Why a document is not done, in the words of its reason; without one, which pages have no answer."""
+    missing = f"no answer for {pages_label(document.missing_pages)}" if document.missing_pages else ""
+    return document.reason if document.reason and document.reason.strip() else missing  # reasons name their pages
+
+
 def taken_up_by(result: RunResult) -> str:
     """``run`` or ``retry``: what was not sent yet is a run's work; retry takes up what failed."""
     unsent = any(d.is_unopened or any(c.status is ChunkState.OPEN for c in d.chunks) for d in result.documents)

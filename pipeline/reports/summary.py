@@ -16,9 +16,9 @@ from pipeline.reports.presentation import (
     news,
     notices,
     one_line,
-    pages_label,
     pages_read,
     spent,
+    why_unread,
 )
 from pipeline.text import printable
 
@@ -112,8 +112,7 @@ def _quotes(verified_share: float | None) -> str:
 
 
 def _named(document: DocumentResult) -> str:
-    missing = f"no answer for {pages_label(document.missing_pages)}" if document.missing_pages else ""
-    problem = one_line(document.reason or "") or missing  # reasons name their pages
+    problem = one_line(why_unread(document))
     return _fit(f"  {document.status:<7}  {_fit(printable(document.path), _PATH_COLUMNS)}: {problem}")
 
 
