@@ -265,21 +265,29 @@ def _send(name: str, endpoint: str | None, limit: int | None, output: _Output, *
                 passwords = pdf.passwords_of(job.source.passwords_env, os.environ)
                 options = run.Options(failed_only, limit)
                 result = watch.result = run.run_job(job, key, options, sandbox, watch, passwords)
+                untold = _tell(job, result)
+                if output.json_events:
+                    for line in untold:
+                        watch.said(line)
         except (PipelineError, KeyboardInterrupt) as error:
             if output.json_events:
                 return End.by(error).exit_code  # the last event has said it
             raise
     with suppress(OSError):  # a reader that has gone away changes nothing about how the run ended
         _show_end(job, name, endpoint, result, output)
-    if job.notify.is_set:
-        from pipeline import notify
-
-        for problem in notify.tell(job, result, _report_file(job), os.environ):
-            if output.json_events:
-                shown.said(problem)
-            else:
-                click.echo(problem, err=True)
+        if not output.json_events:
+            for line in untold:
+                click.echo(line, err=True)
     return result.run.exit_code
+
+
+def _tell(job: Job, result: RunResult) -> list[str]:
+    """A line for each notification that could not be sent."""
+    if not job.notify.is_set:
+        return []
+    from pipeline import notify
+
+    return notify.tell(job, result, _report_file(job), os.environ)
 
 
 def _show_end(job: Job, name: str, endpoint: str | None, result: RunResult, output: _Output) -> None:

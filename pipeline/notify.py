@@ -131,8 +131,11 @@ class _Attempt:
 
     def problems(self, deadline: float) -> Iterator[str]:
         """What went wrong until then, by ``time.monotonic``."""
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        problem = f"no end within {TIMEOUT_S:.0f} s" if self._thread.is_alive() else self._problem
+        try:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+            problem = f"no end within {TIMEOUT_S:.0f} s" if self._thread.is_alive() else self._problem
+        except KeyboardInterrupt:  # the run itself has ended; only this can still be given up
+            problem = "interrupted"
         if problem:
             yield f"notification by {self._what} failed: {problem}"
 

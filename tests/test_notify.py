@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,7 @@ from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.job import Job
 from pipeline.reports import digest, json_report
 from pipeline.serve import Endpoint, running
-from tests.conftest import Workspace, clause, write_pdf
+from tests.conftest import DEADLINE_S, Workspace, clause, write_pdf
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document, saying
 from tests.test_client import Peer, Talk, answering, certificate, server_side, serving
 
@@ -453,6 +455,33 @@ def test_a_stopped_run_is_told_after_its_report_is_written(
     assert "401 authentication_error" in told["stopped_because"]
     assert "notification" not in err
     assert "secret" not in out + err
+
+
+def test_an_interrupt_while_a_message_is_being_sent_gives_up_the_message_alone(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has ended, and its exit code stands; as an event, the line comes before the run's end."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    asked = threading.Event()
+
+    def silence(peer: Peer) -> None:
+        peer.request()
+        asked.set()
+        with suppress(OSError):
+            peer.socket.recv(1)
+
+    with serving(silence) as server:
+        monkeypatch.setenv("HOOK", f"{server.base_url}/hooks/secret")
+        workspace.write_job(notify={"webhook_url_env": "HOOK"})
+        with workspace.start("run", str(workspace.job_file), "--log-format", "json") as process:
+            assert asked.wait(DEADLINE_S)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=DEADLINE_S)
+
+    said, last = [json.loads(line) for line in err.splitlines()][-2:]
+    assert (process.returncode, last["event"], last["exit_code"]) == (0, "run_ended", 0)
+    assert "notification by webhook failed: interrupted" in said.values()
+    assert out.startswith("job: complete; ")
 
 
 def test_a_notification_that_fails_changes_neither_result_nor_exit_code(
