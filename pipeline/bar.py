@@ -18,12 +18,12 @@ from rich.progress import (
 )
 
 from pipeline import planner
-from pipeline.domain import Answer, ChunkState, Outcome, RunInfo, Split, Synthesis, Task
-from pipeline.happenings import Due, End, told
+from pipeline.domain import Answer, ChunkState, Outcome, Split, Synthesis, Task
+from pipeline.happenings import Due, NullObserver, told
 from pipeline.text import printable
 
 
-class Bar:
+class Bar(NullObserver):
     """A bar of chunks; only what went wrong gets a line."""
 
     def __init__(self, progress: Progress) -> None:
@@ -32,9 +32,6 @@ class Bar:
         self._bar: TaskID | None = None
         self._due = Due()
         self._total = 0
-
-    def began(self, job: str, run: RunInfo) -> None:
-        """Nothing to show yet."""
 
     def found(self, names: Mapping[str, str]) -> None:
         """Told the path of each content."""
@@ -73,9 +70,6 @@ class Bar:
         """A line above the bar; a terminal that has gone away is no reason to end the run."""
         with suppress(OSError):
             self._progress.console.print(escape(printable(line)), highlight=False, emoji=False)
-
-    def ended(self, end: End) -> None:
-        """Nothing to show: the summary or the error says it."""
 
 
 @contextmanager

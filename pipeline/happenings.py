@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from pipeline.domain import Answer, Chunk, ChunkState, Outcome, RunResult, RunStatus, Split, Task
+from pipeline.domain import Answer, Chunk, ChunkState, Outcome, RunInfo, RunResult, RunStatus, Split, Task
 from pipeline.errors import ExitCode
 
 
@@ -51,6 +51,33 @@ class End:
             return cls(RunStatus.STOPPED, int(ExitCode.INTERRUPTED), "interrupted")
         exit_code = getattr(error, "exit_code", ExitCode.BUG)
         return cls(RunStatus.STOPPED, int(exit_code), f"{type(error).__name__}: {error}")
+
+
+class NullObserver:
+    """Is told everything that happens, and does nothing about it: for observers that care for some of it."""
+
+    def began(self, job: str, run: RunInfo) -> None:
+        """Told of the run."""
+
+    def found(self, names: Mapping[str, str]) -> None:
+        """Told the path of each content."""
+
+    def due(self, tasks: Sequence[Task]) -> None:
+        """Told of more to send."""
+
+    def all_due(self) -> None:
+        """Told that this is all."""
+
+    def settled(
+        self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
+    ) -> None:
+        """Told what became of one attempt."""
+
+    def said(self, line: str) -> None:
+        """Told a line for people."""
+
+    def ended(self, end: End) -> None:
+        """Told how the run ended."""
 
 
 def told(

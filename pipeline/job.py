@@ -290,6 +290,19 @@ class NotifySettings(_Section):
         return bool(self.webhook_url_env or self.smtp_host)
 
 
+class MetricsSettings(_Section):
+    """Where a run leaves its metrics for node_exporter, absolute; None: nowhere."""
+
+    textfile: FilePath | None = None
+
+    @field_validator("textfile")
+    @classmethod
+    def _found_by_the_collector(cls, textfile: Path | None) -> Path | None:
+        if textfile is not None and textfile.suffix != ".prom":
+            raise ValueError('must end with ".prom"; node_exporter reads no other files')
+        return textfile
+
+
 class _JobFile(_Section):
     title: Line
     source: SourceSettings
@@ -304,13 +317,16 @@ class _JobFile(_Section):
     report: ReportSettings
     ledger: LedgerSettings
     notify: NotifySettings = NotifySettings()
+    metrics: MetricsSettings = MetricsSettings()
 
-    @field_validator("report", "ledger")
+    @field_validator("report", "ledger", "metrics")
     @classmethod
-    def _outside_the_source(cls, section: ReportSettings | LedgerSettings, info: ValidationInfo) -> object:
+    def _outside_the_source(
+        cls, section: ReportSettings | LedgerSettings | MetricsSettings, info: ValidationInfo
+    ) -> object:
         key, path = next(iter(section))
         source = info.data.get("source")
-        if source and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source.folder)):
+        if source and path and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source.folder)):
             what = "lies inside [source] folder, whose files are read as documents; choose another place"
             raise PydanticCustomError("inside_source", what, {"key": key})
         return section
@@ -378,6 +394,7 @@ class Job:
     report: ReportSettings
     ledger: LedgerSettings
     notify: NotifySettings
+    metrics: MetricsSettings
 
 
 def _preset(base_url: str, api_key_env: str | None, auth: Auth, headers: Mapping[str, str]) -> dict[str, Any]:

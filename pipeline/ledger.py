@@ -396,6 +396,13 @@ class Ledger:
         identity, started_at, finished_at, status, *rest = row
         return RunInfo(identity, started_at, finished_at, RunStatus(status), *rest)
 
+    def last_success(self, job: str) -> str | None:
+        """When the last run of a job that was complete ended, ISO 8601 in UTC; None when none was."""
+        row = self._database.execute(
+            "SELECT max(finished_at) FROM runs WHERE job = ? AND status = ?", (job, RunStatus.COMPLETE.value)
+        ).fetchone()
+        return str(row[0]) if row[0] else None
+
     def expected(self, run: str) -> Expected | None:
         """What a run was about to spend; None when it sent nothing."""
         row = self._database.execute(

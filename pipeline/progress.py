@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pipeline.domain import ChunkState, Outcome, RunInfo, Split, Task
-from pipeline.happenings import Due, End, told
+from pipeline.domain import ChunkState, Outcome, Split, Task
+from pipeline.happenings import Due, NullObserver, told
 from pipeline.text import printable
 
 if TYPE_CHECKING:
@@ -16,15 +16,12 @@ if TYPE_CHECKING:
     from pipeline.json_lines import JsonLines
 
 
-class Lines:
+class Lines(NullObserver):
     """One line per event, for logs: no escape sequences, nothing overwritten."""
 
     def __init__(self) -> None:
         self._names: Mapping[str, str] = {}
         self._due = Due()
-
-    def began(self, job: str, run: RunInfo) -> None:
-        """Nothing to show yet."""
 
     def found(self, names: Mapping[str, str]) -> None:
         """Told the path of each content."""
@@ -49,39 +46,9 @@ class Lines:
         with suppress(OSError):
             print(printable(line), file=sys.stderr, flush=True)
 
-    def ended(self, end: End) -> None:
-        """Nothing to show: the summary or the error says it."""
-
-
-class Silence:
-    """Nothing, for cron: whatever stands on stderr is mailed, and what went wrong stands in the summary."""
-
-    def began(self, job: str, run: RunInfo) -> None:
-        """Told of the run."""
-
-    def found(self, names: Mapping[str, str]) -> None:
-        """Told the path of each content."""
-
-    def due(self, tasks: Sequence[Task]) -> None:
-        """Told of more to send."""
-
-    def all_due(self) -> None:
-        """Told that this is all."""
-
-    def settled(
-        self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
-    ) -> None:
-        """What became of one attempt."""
-
-    def said(self, line: str) -> None:
-        """Something that a person may want to know."""
-
-    def ended(self, end: End) -> None:
-        """Told how it ended."""
-
 
 @contextmanager
-def shown(by_line: bool, as_json: bool = False) -> Iterator[Bar | Lines | Silence | JsonLines]:
+def shown(by_line: bool, as_json: bool = False) -> Iterator[Bar | Lines | NullObserver | JsonLines]:
     """The right one for where stderr leads; ``by_line``: where that is no terminal, somebody reads the events.
 
     ``as_json``: events as JSON, wherever that is.
@@ -92,7 +59,8 @@ def shown(by_line: bool, as_json: bool = False) -> Iterator[Bar | Lines | Silenc
         yield JsonLines()
         return
     if not sys.stderr.isatty():
-        yield Lines() if by_line else Silence()
+        # Whatever stands on stderr cron mails, and what went wrong stands in the summary.
+        yield Lines() if by_line else NullObserver()
         return
     from pipeline.bar import on_terminal  # loads slowly, and cron has no terminal
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pipeline.dispatch import Observer
 from pipeline.domain import ChunkState, Outcome, RunInfo, RunResult, Split, Task
 from pipeline.happenings import End
+from pipeline.job import Job
+from pipeline.metrics import Metrics
 
 
 class Watch:
@@ -57,6 +59,13 @@ class Watch:
         """Told how it ended."""
         for observer in self._observers:
             observer.ended(end)
+
+
+def of(job: Job, say: Callable[[str], None]) -> Sequence[Observer]:
+    """Those that write for monitoring, as the job wants them; ``say`` is told what they cannot write."""
+    if job.metrics.textfile is None:
+        return ()
+    return (Metrics(job.name, job.metrics.textfile, job.ledger.path, say),)
 
 
 @contextmanager

@@ -18,15 +18,16 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import job, run
-from pipeline.domain import ChunkState, Outcome, RunInfo, RunResult, Split, Task
-from pipeline.happenings import End
+from pipeline.dispatch import Observer
+from pipeline.domain import ChunkState, Outcome, RunResult, Split, Task
+from pipeline.happenings import NullObserver
 from pipeline.sandbox import Sandbox
 
 KEY = "sk-test-5f2c9d0b7a"
 DEADLINE_S = 60.0
 
 
-class Quiet:
+class Quiet(NullObserver):
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -34,12 +35,6 @@ class Quiet:
         self.chunks_due = 0
         self.outcomes: list[Outcome | Split] = []
         self.again_in_s: list[float | None] = []
-
-    def began(self, job: str, run: RunInfo) -> None:
-        pass
-
-    def found(self, names: Mapping[str, str]) -> None:
-        pass
 
     def due(self, tasks: Sequence[Task]) -> None:
         self.chunks_due += len(tasks)
@@ -55,9 +50,6 @@ class Quiet:
 
     def said(self, line: str) -> None:
         self.lines.append(line)
-
-    def ended(self, end: End) -> None:
-        pass
 
 
 def write_pdf(path: Path, pages: Sequence[str]) -> Path:
@@ -143,9 +135,10 @@ class Workspace:
         self.job_file.write_text("\n".join(lines) + "\n")
         return self.job_file
 
-    def run(self, failed_only: bool = False, limit: int | None = None) -> RunResult:
+    def run(self, failed_only: bool = False, limit: int | None = None, observer: Observer | None = None) -> RunResult:
         """One run in this process."""
-        return run.run_job(job.load(self.job_file), KEY, run.Options(failed_only, limit), _SANDBOX, Quiet())
+        options = run.Options(failed_only, limit)
+        return run.run_job(job.load(self.job_file), KEY, options, _SANDBOX, observer or Quiet())
 
     def report(self) -> RunResult | None:
         """The reports of the last run again."""
