@@ -285,4 +285,4 @@ def received(reply: Reply) -> tuple[Message, Exchange] | Failure:
         case Unusable():
             return failures.of_trouble(response.reason, exchange)
         case Message():
-            return response, replace(exchange, model=response.model)
+            return response, replace(exchange, model=response.model, message_id=response.id)

@@ -261,7 +261,8 @@ def _send(name: str, endpoint: str | None, limit: int | None, output: _Output, *
         try:
             with progress.shown(output.is_watched, output.json_events) as shown, watching.watched(shown) as watch:
                 job = _loaded(name, endpoint)
-                watch.join(watching.of(job, shown.said if output.json_events else progress.Lines().said))
+                say = shown.said if output.json_events else progress.Lines().said  # cron is to mail it
+                watch.join(watching.of(job, os.environ, say))
                 key = endpoints.key_of(job.endpoint, os.environ)
                 passwords = pdf.passwords_of(job.source.passwords_env, os.environ)
                 options = run.Options(failed_only, limit)

@@ -199,6 +199,7 @@ class Usage:
 class Exchange:
     """How one request went on the wire. ``status`` is None when no response began, or nothing was sent.
 
+    ``request_id`` is the one of the HTTP exchange, ``message_id`` that of the message that came, where one did.
     ``requests_per_minute`` is the limit that the response named. ``sent``: the whole request had left.
     """
 
@@ -209,6 +210,7 @@ class Exchange:
     usage: Usage | None = None
     requests_per_minute: int | None = None
     sent: bool = False
+    message_id: str | None = None
 
     @property
     def may_be_billed(self) -> bool:

@@ -230,6 +230,7 @@ class Message:
     model: str | None
     usage: Usage | None
     refusal: str | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,8 @@ def read_response(content_type: str, body: bytes) -> Message | ApiError | Unusab
         for block in value["content"]
         if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str)
     )
-    return Message(text, value["stop_reason"], _text(value.get("model")), usage, _refusal(value.get("stop_details")))
+    refusal, identity = _refusal(value.get("stop_details")), _text(value.get("id"))
+    return Message(text, value["stop_reason"], _text(value.get("model")), usage, refusal, identity)
 
 
 def read_error(body: bytes) -> ApiError:
@@ -382,6 +384,7 @@ class _Stream:
 
     texts: dict[int, str] = field(default_factory=dict)
     open_blocks: set[int] = field(default_factory=set)
+    id: str | None = None
     model: str | None = None
     stop_reason: str | None = None
     refusal: str | None = None
@@ -405,12 +408,13 @@ class _Stream:
         if not self.stopped or self.stop_reason is None or self.open_blocks:
             return Unusable("the stream was cut off before its end", self.usage)
         text = "".join(self.texts[index] for index in sorted(self.texts))
-        return Message(text, self.stop_reason, self.model, self.usage, self.refusal)
+        return Message(text, self.stop_reason, self.model, self.usage, self.refusal, self.id)
 
     def _take(self, event: Mapping[str, Any]) -> None:
         """One event; unknown types and shapes are passed over, as the API's documentation asks."""
         kind, index, delta = event.get("type"), event.get("index"), event.get("delta")
         if kind == "message_start" and isinstance(event.get("message"), dict):
+            self.id = _text(event["message"].get("id"))
             self.model = _text(event["message"].get("model"))
             self._count(event["message"].get("usage"))
         elif kind == "content_block_start" and isinstance(index, int):

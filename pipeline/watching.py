@@ -11,6 +11,9 @@ from pipeline.happenings import End
 from pipeline.job import Job
 from pipeline.metrics import Metrics
 
+# https://opentelemetry.io/docs/specs/otel/protocol/exporter/: an empty value is as good as none.
+_COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
 
 class Watch:
     """All observers of a run as one. Those that ``join`` are told before the one that shows."""
@@ -61,11 +64,26 @@ class Watch:
             observer.ended(end)
 
 
-def of(job: Job, say: Callable[[str], None]) -> Sequence[Observer]:
-    """Those that write for monitoring, as the job wants them; ``say`` is told what they cannot write."""
-    if job.metrics.textfile is None:
-        return ()
-    return (Metrics(job.name, job.metrics.textfile, job.ledger.path, say),)
+def of(job: Job, environment: Mapping[str, str], say: Callable[[str], None]) -> Sequence[Observer]:
+    """Those that write for monitoring, as job and environment want it; ``say`` is told what they cannot write."""
+    observers: list[Observer] = []
+    if job.metrics.textfile is not None:
+        observers.append(Metrics(job.name, job.metrics.textfile, job.ledger.path, say))
+    if any(environment.get(name) for name in _COLLECTOR_VARIABLES) and (traces := _traces(job, say)):
+        observers.append(traces)
+    return observers
+
+
+def _traces(job: Job, say: Callable[[str], None]) -> Observer | None:
+    try:
+        from pipeline import traces  # loads slowly, and what it needs may not be there
+
+        return traces.exported(job.name, job.endpoint, say)
+    except ImportError:
+        say("no traces: OpenTelemetry is not installed; it comes with docpipe[otel]")
+    except Exception as error:  # noqa: BLE001 - a setting that the exporter does not take, in whatever way
+        say(f"no traces: {type(error).__name__}: {error}")
+    return None
 
 
 @contextmanager

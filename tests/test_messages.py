@@ -319,7 +319,7 @@ def test_thinking_is_passed_over_and_text_blocks_are_joined() -> None:
     ]
 
     assert read(message_json(content=content)) == Message(
-        '{"a": 1}', "end_turn", "claude-sonnet-5-5", Usage(10, 5), None
+        '{"a": 1}', "end_turn", "claude-sonnet-5-5", Usage(10, 5), None, "msg_1"
     )
 
 
@@ -569,7 +569,7 @@ EVENTS = (
     event("message_stop"),
 )  # fmt: skip
 STREAM = "".join(EVENTS).encode()
-STREAMED = Message('{"a": 1, "é": 2}', "end_turn", "claude-sonnet-5-5", Usage(25, 15))
+STREAMED = Message('{"a": 1, "é": 2}', "end_turn", "claude-sonnet-5-5", Usage(25, 15), id="msg_1")
 
 
 def read_stream(*events: str) -> Message | ApiError | Unusable:
@@ -665,7 +665,7 @@ def test_a_routers_done_after_the_end_does_not_cost_the_message() -> None:
 def test_a_stream_answered_with_json_is_read_as_json() -> None:
     """Some routers ignore ``stream``; the content type decides."""
     assert read(message_json(), "application/json; charset=utf-8") == Message(
-        "{}", "end_turn", "claude-sonnet-5-5", Usage(10, 5)
+        "{}", "end_turn", "claude-sonnet-5-5", Usage(10, 5), id="msg_1"
     )
 
 

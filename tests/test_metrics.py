@@ -52,7 +52,7 @@ def watched_run(workspace: Workspace) -> list[str]:
             said.append(line)
 
     with watching.watched(Shown()) as watch:
-        watch.join(watching.of(job.load(workspace.job_file), said.append))
+        watch.join(watching.of(job.load(workspace.job_file), {}, said.append))
         watch.result = workspace.run(observer=watch)
     return said
 
