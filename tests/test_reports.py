@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -248,6 +249,30 @@ def test_no_page_is_left_behind_when_pages_are_no_longer_written(tmp_path: Path)
     reports.write(a_result(a_document()), tmp_path, ())
 
     assert not list((tmp_path / "documents").iterdir())
+
+
+def test_large_reports_are_made_and_read_in_small_blocks() -> None:
+    """No block of report.json or index.html grows with the documents, and what is read back is what was written."""
+    few, many = (a_result(*(a_document(f"{i}.pdf") for i in range(number))) for number in (2, 500))
+
+    for render in (json_report.render, html.render):
+        assert max(map(len, render(many))) < 1.1 * max(map(len, render(few)))
+    head, documents = json_report.parsed(io.BytesIO(b"".join(json_report.render(many, ["1.pdf"]))))
+    whole = json.loads(b"".join(json_report.render(many, ["1.pdf"])))
+    assert {**head, "documents": list(documents)} == whole
+
+
+def test_a_report_without_its_end_is_none(tmp_path: Path) -> None:
+    """One that was cut off by hand or by a full disk vouches for no page: all are written again."""
+    reports.write(a_result(*(a_document(f"{i}.pdf") for i in range(3))), tmp_path, {"markdown"})
+    before = {page.name: page.stat().st_ino for page in (tmp_path / "documents").iterdir()}
+    report = (tmp_path / "report.json").read_bytes()
+    (tmp_path / "report.json").write_bytes(report[: report.index(b'"path": "2.pdf"') - 3])
+
+    reports.write(a_result(*(a_document(f"{i}.pdf") for i in range(3))), tmp_path, {"markdown"})
+
+    after = {page.name: page.stat().st_ino for page in (tmp_path / "documents").iterdir()}
+    assert all(after[name] != before[name] for name in before)
 
 
 def test_unchanged_pages_are_not_written_again(tmp_path: Path) -> None:

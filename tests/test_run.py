@@ -113,6 +113,29 @@ def test_a_moved_file_costs_nothing_and_a_changed_one_only_itself(workspace: Wor
     assert [document.path for document in changed.documents if not document.unchanged] == ["b.pdf"]
 
 
+def test_a_removed_file_leaves_the_report_and_stays_in_the_ledger(workspace: Workspace) -> None:
+    """Its row and its page go, no other page is written; brought back later, under whatever name, it costs nothing."""
+    for name in "abc":
+        write_pdf(workspace.docs / f"{name}.pdf", [clause(ord(name))])
+    kept = workspace.folder / "kept.pdf"
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url)
+        workspace.run()
+        pages = {page.name: page.stat().st_ino for page in (workspace.reports / "documents").iterdir()}
+        (workspace.docs / "b.pdf").rename(kept)
+        without = workspace.run()
+        left = {page.name: page.stat().st_ino for page in (workspace.reports / "documents").iterdir()}
+        kept.rename(workspace.docs / "back.pdf")
+        back = workspace.run()
+    assert [document.path for document in without.documents] == ["a.pdf", "c.pdf"]
+    assert [document["path"] for document in report_of(workspace)["documents"]] == ["a.pdf", "back.pdf", "c.pdf"]
+    assert left.items() < pages.items()
+    assert {name[0] for name in left} == {"a", "c"}
+    assert (without.spending.requests, back.spending.requests) == (0, 0)
+    assert [document.status for document in back.documents] == [DocumentStatus.DONE] * 3
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from reportlab.pdfgen.canvas import Canvas
 
-from tools import bench_quotes, bench_report
+from pipeline import job
+from tools import bench_quotes, bench_report, bench_scale
 
 DOCPIPE = [sys.executable, "-m", "pipeline"]
 
@@ -111,6 +112,22 @@ def _rescan(folder: Path) -> None:
     _line("10,000 new files, all sent", f"{first.wall_s:.1f} s", "")
     _line("10,000 unchanged files, a whole run", f"{wall_s:.2f} s, peak {again[0].peak_mb:.0f} MB", "under 3 s")
     _line("10,000 unchanged files, plan", f"{plan.wall_s:.2f} s", "")
+
+
+def _scale(folder: Path) -> None:
+    """100,000 files of a ledger that is filled directly; 50 have changed since."""
+    write_documents(folder / "seed", documents=1, pages=1)
+    seed = (folder / "seed" / "0.pdf").read_bytes()
+    bench_scale.write_folder(folder / "docs", seed, files=100_000)
+    write_job(folder, "http://127.0.0.1:9", concurrency=64)  # nothing is sent
+    loaded = job.load(folder / "job.toml")
+    bench_scale.fill(loaded)
+    bench_scale.change(folder / "docs", seed, files=100_000, changed=50)
+    hashed = bench_scale.hashed(loaded)
+    plan = measured([*DOCPIPE, "plan", str(folder / "job.toml")])
+    assert "50 changed" in plan.output and "99950 unchanged" in plan.output, plan.output[-300:]  # noqa: PT018
+    figure = f"{plan.wall_s:.1f} s ({plan.cpu_s:.1f} s of CPU), peak {plan.peak_mb:.0f} MB; {hashed} files hashed"
+    _line("100,000 files, 50 changed, plan", figure, "under 30 s, under 300 MB, 50 files")
 
 
 def _limited(folder: Path) -> None:
@@ -260,6 +277,7 @@ _FIGURES = {
     "plain": _against_a_plain_script,
     "large": _large_bodies,
     "rescan": _rescan,
+    "scale": _scale,
     "limited": _limited,
     "quotes": _quotes,
     "report": _report,

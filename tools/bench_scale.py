@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,6 @@ _WITH_A_RISK = 10  # one document in so many
 _AT = "2026-01-01T00:00:00.000+00:00"
 
 
-@dataclass(frozen=True, slots=True)
-class Scanned:
-    """What a scan of a known folder came to: ``hashed`` files were read, the others looked at alone."""
-
-    files: int
-    hashed: int
-
-
 def write_folder(folder: Path, seed: bytes, files: int) -> None:
     """So many distinct PDFs, a thousand in a folder: the seed with a comment of its own behind it."""
     for number in range(files):
@@ -56,13 +48,13 @@ def change(folder: Path, seed: bytes, files: int, changed: int) -> None:
         place.write_bytes(seed + b"\n%% %d, amended\n" % number)
 
 
-def scanned(job: Job) -> Scanned:
-    """Scan as a run does, and see what was hashed: all that the ledger did not know as it is."""
+def hashed(job: Job) -> int:
+    """How many files a scan hashes now: those that it does not take over from the ledger as they are."""
     source = job.source
     with Ledger.reading(job.ledger.path) as ledger:
         known = ledger.files(job.name, source.folder)
-        files = scan(source.folder, source.include, source.exclude, source.follow_links, known).files
-    return Scanned(len(files), sum(file is not known.get(file.path) for file in files))
+    files = scan(source.folder, source.include, source.exclude, source.follow_links, known).files
+    return sum(file is not known.get(file.path) for file in files)
 
 
 def fill(job: Job) -> None:
