@@ -22,9 +22,12 @@ UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf9
 _SENTENCE_END = re.compile(r"[.;!?。；！？](?!\w)|\n\s*\n")
 _BROKEN_WORD = re.compile("[^\\W_][-\u2010\u2011\u00ad\x02\ufffe](?:[ \t]{0,4}[\r\n]\\s{0,8})?\\Z")
 _WORD_GOES_ON = re.compile("[-\u2010\u2011\u00ad\x02\ufffe](?:[ \t]{0,4}[\r\n]\\s{0,8})?[^\\W\\d_]")
-_MARKS = r"[\"'“”‘’„«»*(\[)\]]{0,3}"  # around a word that is made to stand out
-_WORD_BEFORE = re.compile(rf"([^\W_][\w'’]*){_MARKS}\s{{1,8}}{_MARKS}\Z")
-_WORD_AFTER = re.compile(rf"{_MARKS}\s{{1,8}}{_MARKS}([^\W_][\w'’]*)")
+_SHOWS_NOTHING = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
+_UNSEEN = re.compile(f"[{_SHOWS_NOTHING}]")
+_BETWEEN = re.compile(rf"[\s{_SHOWS_NOTHING}\"'“”‘’„«»*_()\[\]]")  # blanks, and marks that make a word stand out
+_GAP_CHARS = 200
+_WORD = re.compile(rf"[^\W_](?:[\w'’{_SHOWS_NOTHING}]*[^\W_])?")
+_LAST_WORD = re.compile(rf"{_WORD.pattern}\Z")
 _WORDS = re.compile(r"[^\W_][\w'’]*")
 _LONGEST_WORD = 60
 
@@ -51,14 +54,13 @@ _GROUP_BEFORE = re.compile(rf"(?<![0-9.,])[0-9]{{1,3}}(?:{_BLANK}[0-9]{{3}}){{0,
 _GROUP_AFTER = re.compile(rf"(?:{_BLANK}{_GROUP}){{1,5}}")
 _FIRST_GROUP = re.compile(r"(?<![0-9.,])[0-9]{1,3}\Z")
 _FRACTION = re.compile(r"[ ]?(?:[¼-¾⅐-⅞]|[0-9]{1,2}[/⁄][0-9]{1,2})")
-_SCALE = (
+_SCALE = re.compile(
     r"(?:hundred|thousand|[mb]illions?|trillions?|per\s?cent|mio|mrd|tausend|millionen|milliarden?|prozent|mill?e"
-    r"|milliards?|mil(?:lón|lones|ioni|ione|iardi|iardo|hão|hões)|bilh(?:ão|ões)|miljoen|miljard|procent)\b"
+    r"|milliards?|mil(?:lón|lones|ioni|ione|iardi|iardo|hão|hões)|bilh(?:ão|ões)|miljoen|miljard|procent)\b",
+    re.IGNORECASE,
 )
-_SCALE_HERE = re.compile(_SCALE, re.IGNORECASE)
-_SCALE_AFTER = re.compile(rf"\s{{1,8}}{_SCALE}", re.IGNORECASE)
-_SCALED_BEFORE = re.compile(r"[0-9][0-9.,]{0,12}\s{1,8}\Z")
-_MINUS_BEFORE = re.compile(r"\bminus\s{1,8}\Z", re.IGNORECASE)
+_SCALED_BEFORE = re.compile(r"[0-9][0-9.,]{0,12}\Z")
+_MINUS_BEFORE = re.compile(r"\bminus\Z", re.IGNORECASE)
 
 
 class Text:
@@ -85,18 +87,19 @@ def is_whole(text: Text, start: int, end: int) -> bool:
     """Whether what stands there in the normal form begins and ends as it does in the text: see above."""
     raw, normal = text.raw, text.normal
     begin, stop = text.span(start, end)
-    before, after = normal[start - 1 : start], normal[end : end + 1]
+    after = normal[end : end + 1]
     if start and text.origins[start - 1] == begin:
         return False
     if after and (text.origins[end] == stop - 1 or unicodedata.combining(after)):
         return False
     if _cuts_number(raw, normal, start, end, begin, stop):
         return False
-    if _spaced(raw[begin]) and (_spaced(raw[begin - 1 : begin]) or _BROKEN_WORD.search(raw, max(0, begin - 16), begin)):
+    edge, rim = _gap_before(raw, begin, _UNSEEN), _gap_after(raw, stop, _UNSEEN)
+    if _spaced(raw[begin]) and (_spaced(raw[edge - 1 : edge]) or _BROKEN_WORD.search(raw, max(0, begin - 16), begin)):
         return False
-    if _spaced(raw[stop - 1]) and (_spaced(raw[stop : stop + 1]) or _WORD_GOES_ON.match(raw, stop)):
+    if _spaced(raw[stop - 1]) and (_spaced(raw[rim : rim + 1]) or _WORD_GOES_ON.match(raw, stop)):
         return False
-    return not (before and _negated_before(raw, begin)) and not (after and _negated_after(raw, stop))
+    return _negation_before(raw, begin) is None and _negation_after(raw, stop) is None
 
 
 def _cuts_number(raw: str, normal: str, start: int, end: int, begin: int, stop: int) -> bool:
@@ -120,12 +123,12 @@ def _cuts_number(raw: str, normal: str, start: int, end: int, begin: int, stop: 
 
 def _number_before(raw: str, begin: int) -> re.Match[str] | None:
     """The beginning of the number that goes on at ``begin``, behind a blank or a "minus"."""
-    least = max(0, begin - 24)
-    if _SCALE_HERE.match(raw, begin):
-        return _SCALED_BEFORE.search(raw, least, begin)
+    least, end = max(0, begin - 24), _gap_before(raw, begin)
+    if _SCALE.match(raw, begin):
+        return _SCALED_BEFORE.search(raw, max(0, end - 14), end)
     if _THREE_DIGITS.match(raw, begin) and (group := _GROUP_BEFORE.search(raw, least, begin)):
         return group
-    return _MINUS_BEFORE.search(raw, least, begin) if raw[begin].isdigit() or is_money(raw[begin]) else None
+    return _MINUS_BEFORE.search(raw, max(0, end - 6), end) if raw[begin].isdigit() or is_money(raw[begin]) else None
 
 
 def _number_after(raw: str, begin: int, stop: int) -> re.Match[str] | None:
@@ -134,7 +137,7 @@ def _number_after(raw: str, begin: int, stop: int) -> re.Match[str] | None:
         return None
     if _FIRST_GROUP.search(raw, max(begin, stop - 4), stop) and (group := _GROUP_AFTER.match(raw, stop)):
         return group
-    return _FRACTION.match(raw, stop) or _SCALE_AFTER.match(raw, stop)
+    return _FRACTION.match(raw, stop) or _SCALE.match(raw, _gap_after(raw, stop))
 
 
 def _spaced(character: str) -> bool:
@@ -142,26 +145,47 @@ def _spaced(character: str) -> bool:
     return character.isalnum() and not UNSPACED.match(character)
 
 
-def _negated_before(raw: str, begin: int) -> bool:
-    word = _WORD_BEFORE.search(raw, max(0, begin - 40), begin)
+def _negation_before(raw: str, begin: int) -> int | None:
+    """Where the negation begins that stands right before a passage, if one does."""
     if raw[begin].isdigit():  # No 5 is a number
-        return False
-    if _NON_BEFORE.search(raw, max(0, begin - 8), begin):
-        return True
-    return (word is not None and _negates(word[1])) or raw[max(0, begin - 1) : begin] in _NEGATING
+        return None
+    if non := _NON_BEFORE.search(raw, max(0, begin - 8), begin):
+        return non.start()
+    end = _gap_before(raw, begin)
+    if (word := _LAST_WORD.search(raw, max(0, end - 40), end)) and _negates(word[0]):
+        return word.start()
+    return begin - 1 if begin and raw[begin - 1] in _NEGATING else None
 
 
-def _negated_after(raw: str, stop: int) -> bool:
-    word = _WORD_AFTER.match(raw, stop)
-    if _CONTRACTED.match(raw, stop):
-        return True
-    return (word is not None and _negates(word[1])) or raw[stop : stop + 1] in _NEGATING
+def _negation_after(raw: str, stop: int) -> int | None:
+    """Where the negation ends that stands right behind a passage, if one does."""
+    if contracted := _CONTRACTED.match(raw, stop):
+        return contracted.end()
+    if (word := _WORD.match(raw, _gap_after(raw, stop))) and _negates(word[0]):
+        return word.end()
+    return stop + 1 if raw[stop : stop + 1] in _NEGATING else None
+
+
+def _gap_before(raw: str, begin: int, of: re.Pattern[str] = _BETWEEN) -> int:
+    """Where the characters ``of`` a kind begin that stand right before ``begin``."""
+    least = max(0, begin - _GAP_CHARS)
+    while begin > least and of.match(raw, begin - 1):
+        begin -= 1
+    return begin
+
+
+def _gap_after(raw: str, stop: int, of: re.Pattern[str] = _BETWEEN) -> int:
+    """Where the characters ``of`` a kind end that stand right behind ``stop``."""
+    most = min(len(raw), stop + _GAP_CHARS)
+    while stop < most and of.match(raw, stop):
+        stop += 1
+    return stop
 
 
 def _negates(word: str) -> bool:
     """Whether it turns a sentence into its opposite: "not", "isn't"."""
-    folded = word.casefold().replace("’", "'")
-    return folded.strip("'") in _NEGATIONS or folded.endswith("n't")
+    folded = _UNSEEN.sub("", word).casefold().replace("’", "'")
+    return folded in _NEGATIONS or folded.endswith("n't")
 
 
 def is_negation_left_out(between: str) -> bool:
@@ -182,13 +206,8 @@ def whole_words(raw: str, start: int, end: int) -> Span:
         start = cut.start()
     if raw[end - 1].isdigit() and (cut := _AMOUNT_AFTER.match(raw, end)):
         end = cut.end()
-    before = _WORD_BEFORE.search(raw, max(0, start - 40), start)
-    if _negated_before(raw, start):
-        start = before.start() if before and before[1].casefold() in _NEGATIONS else start - 1
-    after = _WORD_AFTER.match(raw, end)
-    if _negated_after(raw, end):
-        end = after.end() if after and after[1].casefold() in _NEGATIONS else end + 1
-    return start, end
+    before, after = _negation_before(raw, start), _negation_after(raw, end)
+    return start if before is None else before, end if after is None else after
 
 
 def _word_start(raw: str, start: int) -> int:
