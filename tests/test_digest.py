@@ -146,6 +146,15 @@ def test_a_page_marks_where_the_quote_differs() -> None:
     assert "pay <s>(net)</s> <strong>*net*</strong> in <s>30</s> <strong>60</strong> days." in shown
 
 
+def test_words_that_resemble_a_quote_on_another_page_say_which_one_the_model_named() -> None:
+    """A reader who doubts them looks there."""
+    risk = replace(a_risk(page=9), named_page=4, quote_check=QuoteCheck.ALTERED, found="Fees must rise")
+
+    document = a_document(risks=(risk,))
+    for page in (markdown.render_document(document, a_result()), html.render_document(document, a_result())):
+        assert "differs from the page; the model named page 4" in page
+
+
 def test_a_page_says_what_is_new_and_what_is_gone() -> None:
     """Of the document and of each risk, with who saw it; without a change it says nothing of changes."""
     risk = replace(a_risk(page=9), change=Change.NEW, own_check=True, quote_check=QuoteCheck.PAGE_CORRECTED)

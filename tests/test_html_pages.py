@@ -189,7 +189,7 @@ def test_a_page_shows_its_risks_in_page_order_with_their_places_on_the_picture()
     assert page.count("<img") == 3
     assert page.count('<rect x="76.8" y="196.0" width="646.4" height="28.0"/>') == 4
     assert page.count("This page could not be drawn.") == 1  # page 11
-    assert "the model named another page (page 4)" in page
+    assert "word for word; the model named page 4" in page
     assert "✗ Quote: not found in the document" in page
     assert "? Quote: the page has no text to check against" in page
     assert "Seen by docpipe itself" in page

@@ -33,6 +33,7 @@ from pipeline.reports.presentation import (
     notices,
     one_line,
     paragraphs,
+    quote_label,
     register,
     remark,
     rules_notice,
@@ -167,6 +168,7 @@ def _environment() -> jinja2.Environment:
         "page_url": links.html_page,
     }
     environment.globals |= {
+        "quote_label": quote_label,
         "quote_labels": QUOTE_LABELS,
         "check_words": index_data.CHECK_WORDS,
         "checks": list(QuoteCheck),

@@ -216,9 +216,10 @@ def quote_label(risk: Risk) -> str:
     """Whether the quote stands where the model says, in words."""
     if risk.quote_check is None:
         return "not checked" if risk.quote.strip() else "no quote"
-    if risk.quote_check is QuoteCheck.PAGE_CORRECTED and risk.named_page:
-        return f"word for word; the model named page {risk.named_page}"
-    return QUOTE_LABELS[risk.quote_check]
+    if risk.named_page is None:
+        return QUOTE_LABELS[risk.quote_check]
+    found = "word for word" if risk.quote_check is QuoteCheck.PAGE_CORRECTED else QUOTE_LABELS[risk.quote_check]
+    return f"{found}; the model named page {risk.named_page}"
 
 
 def before(risk: Risk) -> str:
