@@ -11,28 +11,34 @@ _MOST_BOXES = 200  # of a passage
 _SAME_LINE = 0.5  # of the lower of two characters, beside each other
 _GUTTER = 0.04  # of the page's width: words of one line are nearer to each other, columns mostly are not
 _LEADING = 0.004  # of the page's height, between characters above each other in a line that runs down
+_WORD_GAP = 0.02  # the same across a blank: the words of a page that is turned
 
 
 def boxes(page: PageText, spans: Iterable[tuple[int, int]]) -> tuple[Box, ...]:
     """Where passages of a page stand: a box for each line, or for the part of it in one column."""
     lines: list[Box] = []
     for start, end in spans:
-        before: Box | None = None
+        before, then = None, start
         for index in range(start, min(end, len(page.text))):
             box = None if page.text[index].isspace() else page.box(index)
             if box is None:
                 continue
-            if before is not None and _is_next(before, box):
+            if before is not None and _is_next(before, box, _gap(page.text[then + 1 : index])):
                 lines[-1] = _around(lines[-1], box)
             elif len(lines) < _MOST_BOXES:
                 lines.append(box)
             else:
                 break
-            before = box
+            before, then = box, index
     return tuple(filter(None, map(_on_page, lines)))
 
 
-def _is_next(before: Box, box: Box) -> bool:
+def _gap(between: str) -> float:
+    """How far apart, down the page, two characters of one line may stand with nothing but ``between`` there."""
+    return _LEADING if not between or "\n" in between or "\r" in between else _WORD_GAP
+
+
+def _is_next(before: Box, box: Box, gap: float) -> bool:
     """Whether two characters in a row are of one line, across or down, in whichever direction it is read."""
     wide, high = box.right - box.left, box.bottom - box.top
     beside = min(before.bottom, box.bottom) - max(before.top, box.top)
@@ -40,7 +46,7 @@ def _is_next(before: Box, box: Box) -> bool:
     apart_across, apart_down = -above, -beside
     if beside >= _SAME_LINE * min(high, before.bottom - before.top):
         return apart_across <= _GUTTER
-    return above >= _SAME_LINE * min(wide, before.right - before.left) and apart_down <= _LEADING
+    return above >= _SAME_LINE * min(wide, before.right - before.left) and apart_down <= gap
 
 
 def _around(a: Box, b: Box) -> Box:

@@ -247,6 +247,21 @@ def test_a_box_is_where_the_words_are(tmp_path: Path) -> None:
         assert box.top * 800 < baseline < box.bottom * 800 < baseline + 5
 
 
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_a_line_of_a_turned_page_has_one_box(tmp_path: Path, rotation: int) -> None:
+    """Its words are not boxed one by one, and two lines are two boxes."""
+    canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=(600, 400), invariant=1)
+    canvas.setFont("Helvetica", 11)
+    canvas.setPageRotation(rotation)
+    canvas.drawString(60, 300, "The liability of the Supplier under this")
+    canvas.drawString(60, 287, "Agreement shall be unlimited in all cases.")
+    canvas.showPage()
+    canvas.save()
+
+    quote = "liability of the Supplier under this Agreement shall be unlimited"
+    assert len(proof(source_of(tmp_path / "a.pdf"), 1, quote).boxes) == 2
+
+
 def test_boxes_stay_on_the_page(tmp_path: Path) -> None:
     """What is cropped away has none, and a hostile page does not make thousands."""
     canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=(600, 800), invariant=1)
