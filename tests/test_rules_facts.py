@@ -171,6 +171,13 @@ def test_what_is_no_contract_is_told_by_its_first_sentences() -> None:
     assert result["summary"].endswith("This is the first whole sentence. And this is the second sentence.")
 
 
+def test_a_summary_says_nothing_twice() -> None:
+    """A first sentence that is the worst clause too is told once."""
+    clause = "This order renews automatically for one year unless cancelled in writing."
+
+    assert read_document([clause])["summary"] == clause
+
+
 def test_summaries_of_parts_are_joined_in_order_under_their_labels() -> None:
     """Each part keeps its label and says what no part before it said; many long parts share the room evenly."""
     assert join_summaries([("Pages 1-20", "First."), ("Pages 21-40", "Second\none.")]) == (

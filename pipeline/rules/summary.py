@@ -76,7 +76,7 @@ def summary(
     if (not begins_here or risks) and (headings := _headings(by_page)):
         return _joined([f"{_COVERS}{headings}.", *_worst(risks, 2)])
     first = whole[:2] or [s for on_page in by_page for s in on_page][:1]
-    return _joined([*(without_number(s.text) for s in first), *_worst(risks, 1)])
+    return _joined(list(dict.fromkeys([*(without_number(s.text) for s in first), *_worst(risks, 1)])))
 
 
 def join_summaries(parts: Sequence[tuple[str, str]]) -> str:
