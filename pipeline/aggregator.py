@@ -15,6 +15,7 @@ from pipeline.domain import (
     DocumentResult,
     DocumentStatus,
     FailureClass,
+    FieldValue,
     KeyDate,
     PageRange,
     Proof,
@@ -23,6 +24,7 @@ from pipeline.domain import (
     Severity,
     SourceFile,
 )
+from pipeline.fields import ResultField
 from pipeline.planner import PlannedChunk
 
 _REASONS_SHOWN = 3
@@ -36,7 +38,7 @@ class Reading:
 
     ``content`` is None when the file could not be read. The records of ``chunks`` have their results.
     ``synthesis`` is the record of the request that joins the summaries; None when none is wanted.
-    ``unchanged``: this run sent nothing for it.
+    ``unchanged``: this run sent nothing for it. ``fields`` are those that the answers were asked for.
     """
 
     file: SourceFile
@@ -44,6 +46,7 @@ class Reading:
     chunks: tuple[PlannedChunk, ...]
     synthesis: ChunkRecord | None
     unchanged: bool
+    fields: tuple[ResultField, ...] = ()
 
 
 def merge(reading: Reading) -> DocumentResult:
@@ -82,6 +85,7 @@ def merge(reading: Reading) -> DocumentResult:
         ),
         unchanged=reading.unchanged,
         note=content.note if content else None,
+        fields=tuple(_field_value(field, results) for field in reading.fields),
     )
 
 
@@ -162,6 +166,25 @@ def _key_dates(results: _Results) -> tuple[KeyDate, ...]:
             page = _original_page(item["page"], pages)
             dates.setdefault((item["date"], item["meaning"]), KeyDate(item["date"], item["meaning"], page))
     return tuple(dates.values())
+
+
+def _field_value(field: ResultField, results: _Results) -> FieldValue:
+    """The first value by page order; of lists all items, each once in its first spelling."""
+    given = [(pages, result["fields"][field.name]) for pages, result in results]
+    said = [(pages, value) for pages, value in given if value not in (None, []) and not _is_blank(value)]
+    if field.type == "list":
+        items = {_squashed(item): item for _, value in reversed(said) for item in reversed(value)}
+        in_order = dict.fromkeys(_squashed(item) for _, value in said for item in value)
+        items_once = tuple(items[key] for key in in_order if key)
+        return FieldValue(field.name, field.type, items_once, tuple(pages for pages, _ in said) if items_once else ())
+    if not said:
+        return FieldValue(field.name, field.type, None)
+    pages, value = said[0]
+    return FieldValue(field.name, field.type, value, (pages,))
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()
 
 
 def claims(result: Mapping[str, Any], pages: PageRange) -> tuple[Claim, ...]:

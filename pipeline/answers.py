@@ -13,14 +13,16 @@ from pipeline.messages import Message, Schema
 from pipeline.text import encodable, shortened
 
 _BRACES_TRIED = 50  # a bound on hostile text
+_BOOLEANS = {"true": True, "false": False}
+_BEYOND = 1e15  # from here on not every whole number is a float, which is all that spreadsheets know
 
 
 def judge(message: Message, schema: Schema, exchange: Exchange) -> Answer | Failure:
     """A message as an answer that fits ``schema``, or why it is none.
 
     Forgiven, because it loses nothing: text and fences around the JSON, unknown keys (dropped), the case
-    of an enum's value, whole numbers written as text, null for a page or a text. A cut or refused answer
-    is never taken for a short one.
+    of an enum's value, numbers and booleans written as text, null for a page or a text, "" for null. A cut or
+    refused answer is never taken for a short one.
     """
     if message.stop_reason == "refusal":
         why = shortened(message.refusal or "no explanation given", 200)
@@ -70,25 +72,38 @@ def _refuse_constant(name: str) -> None:
 
 
 def _fitted(value: Any, schema: Schema, where: str) -> Any:
-    """``value`` in the shape of ``schema``: objects, arrays, texts, whole numbers."""
+    """``value`` in the shape of ``schema``: objects, arrays, texts, numbers, booleans; of ``anyOf``, or null."""
+    if "not" in schema:
+        raise _MisfitError(f"{where} is not known to these settings")
+    if "anyOf" in schema:
+        return None if value is None or value == "" else _fitted(value, schema["anyOf"][0], where)
     match schema["type"]:
         case "object" if isinstance(value, dict):
             missing = [key for key in schema["required"] if key not in value]
             if missing:
                 raise _MisfitError(f"{where or 'the object'} lacks {', '.join(missing)}")
             dot = where and where + "."
-            return {key: _fitted(value[key], part, dot + key) for key, part in schema["properties"].items()}
+            parts = schema["properties"].items()
+            return {key: _fitted(value[key], part, dot + key) for key, part in parts if key in value}
         case "array" if isinstance(value, list):
             return [_fitted(item, schema["items"], f"{where}[{index}]") for index, item in enumerate(value)]
         case "string" if value is None or isinstance(value, str):
             return _text(value or "", schema, where)
         case "integer":
             return _whole_number(value, where)
+        case "number":
+            return _number(value, where)
+        case "boolean" if isinstance(value, bool) or str(value).strip().casefold() in _BOOLEANS:
+            return _BOOLEANS[str(value).strip().casefold()]
         case wanted:
             raise _MisfitError(f"{where or 'it'} is not of type {wanted}")
 
 
 def _text(value: str, schema: Schema, where: str) -> str:
+    if schema.get("format") == "date":
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", value.strip(), re.ASCII):
+            raise _MisfitError(f"{where} is {shortened(value, 30)!r}, not a date like 2026-03-31")
+        return value.strip()
     if "enum" not in schema:
         return encodable(value)
     for choice in schema["enum"]:
@@ -105,3 +120,12 @@ def _whole_number(value: Any, where: str) -> int | None:
     if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     raise _MisfitError(f"{where} is not a whole number")
+
+
+def _number(value: Any, where: str) -> int | float:
+    """A finite number; of those written as text only what can be read in one way."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,15}(?:\.\d{1,15})?\s*", value, re.ASCII):
+        value = float(value) if "." in value else int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and -_BEYOND < value < _BEYOND:
+        return value
+    raise _MisfitError(f"{where} is not a number")

@@ -39,6 +39,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import ExitCode
 from pipeline.failures import advice
+from pipeline.fields import ResultField
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.ledger_batches import Batched
 from pipeline.message_batches import Batch, Pack
@@ -86,13 +87,16 @@ class Settings:
 
     ``account`` is a hash of address and key. ``sends``: what is due goes out in batches; else only the results of
     earlier ones are taken in. ``again_in_batch``: so does what a batch brought no answer for, and the summaries of
-    wholes. ``wait_s``: for so long results are awaited. ``max_bytes`` bounds a body.
+    wholes. ``wait_s``: for so long results are awaited. ``fingerprint`` is that of the job's requests, ``fields`` are
+    its own. ``max_bytes`` bounds a body.
     """
 
     account: str
     sends: bool
     again_in_batch: bool
     wait_s: float
+    fingerprint: str
+    fields: tuple[ResultField, ...] = ()
     max_bytes: int = message_batches.MOST_BYTES
 
 
@@ -475,8 +479,7 @@ class Batcher:
             request = pending.requests.get(result.custom_id)
             if request is None:
                 continue
-            is_chunk = isinstance(request.item.task, Chunk)
-            schema = messages.RESULT_SCHEMA if is_chunk else messages.SYNTHESIS_SCHEMA
+            schema = self._schema(request.item.task)
             some[result.custom_id] = batch_api.outcome_of(result, batch, schema, request.batched.note)
             if len(some) == _RECORDED_AT_ONCE:
                 self._record(pending, some)
@@ -489,6 +492,13 @@ class Batcher:
             return False
         self._settle(pending, some, f"{_named(pending.batch)} has no result for it")
         return True
+
+    def _schema(self, task: Task) -> messages.Schema:
+        """What was asked for; of a request from before the settings changed it is not known whether with fields."""
+        if isinstance(task, Synthesis):
+            return messages.SYNTHESIS_SCHEMA
+        as_now = task.id == messages.chunk_id(task.content, task.pages, self._settings.fingerprint)
+        return messages.result_schema(self._settings.fields) if as_now else messages.EARLIER_RESULT_SCHEMA
 
     def _settle(self, pending: _Pending, outcomes: dict[str, Outcome], reason: str) -> None:
         """Record the last results of a batch; what has none has failed for a ``reason``."""

@@ -24,6 +24,7 @@ from pipeline.domain import (
     Synthesis,
     Task,
 )
+from pipeline.fields import ResultField
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.message_batches import Pack
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
@@ -46,7 +47,7 @@ class ChunkWorker:
     """What every chunk of a run is sent with.
 
     ``spool`` is a folder for cut chunks; each is deleted once it was sent. ``max_request_bytes`` bounds a
-    whole request body, and ``largest_body`` is what can stand in it around a file.
+    whole request body, and ``largest_body`` is what can stand in it around a file. ``fields`` are the job's own.
     """
 
     client: Client
@@ -56,6 +57,7 @@ class ChunkWorker:
     prompt: PromptSettings
     max_request_bytes: int
     largest_body: Body
+    fields: tuple[ResultField, ...] = ()
 
     async def prepare(self, chunk: Chunk, original: Original, reduced: bool) -> Payload | Failure | Split:
         """The file to send for a chunk: the original where it goes as it is, else the pages cut from it.
@@ -112,7 +114,7 @@ class ChunkWorker:
 
     async def _depicted(self, chunk: Chunk, source: Source, target: Path, halved: bool) -> Payload | Failure | Split:
         """Pages of an image file as pictures, or the file itself where it is one that the API takes."""
-        around = messages.largest_body(self.endpoint, self.prompt, len(chunk.pages))
+        around = messages.largest_body(self.endpoint, self.prompt, len(chunk.pages), self.fields)
         room_bytes = self.max_request_bytes - around.size_bytes(0)
         depicted: Depicted | None = await self.sandbox.call(
             source.size_bytes, "pipeline.image_files:depict", source, chunk.pages, target, room_bytes, halved
@@ -160,16 +162,19 @@ class ChunkWorker:
         """One attempt for one chunk. Whatever goes wrong is a value; a spooled payload is deleted."""
         endpoint = replace(self.endpoint, max_tokens=max_tokens)
         pictures = payload.pictures
-        body = messages.chunk_body(endpoint, self.prompt, chunk.pages, original.page_count, by_schema, pictures)
+        schema = messages.result_schema(self.fields)
+        body = messages.chunk_body(
+            endpoint, self.prompt, chunk.pages, original.page_count, by_schema, pictures, self.fields
+        )
         try:
             if payload.spooled_bytes:
-                outcome = await self._send(body, messages.RESULT_SCHEMA, payload)
+                outcome = await self._send(body, schema, payload)
                 return replace(outcome, note=payload.note) if isinstance(outcome, Answer) else outcome
             # The original may be replaced at any time: it must be the one that was hashed before and after.
             # It need not be the file that was made ready, but a twin.
             if is_changed(original.source):
                 return failures.not_this_run(_CHANGED)
-            outcome = await self._send(body, messages.RESULT_SCHEMA, Payload(Path(original.source.path)))
+            outcome = await self._send(body, schema, Payload(Path(original.source.path)))
             if is_changed(original.source):
                 # Which bytes were read is unknown, but what it cost is not.
                 return replace(failures.not_this_run(_CHANGED), exchange=outcome.exchange)
@@ -206,7 +211,9 @@ class ChunkWorker:
         else:
             assert original is not None  # noqa: S101 - a chunk has one
             page_count = original.page_count
-            body = messages.chunk_body(endpoint, self.prompt, task.pages, page_count, by_schema, payload.pictures)
+            body = messages.chunk_body(
+                endpoint, self.prompt, task.pages, page_count, by_schema, payload.pictures, self.fields
+            )
             path = payload.path if payload.spooled_bytes else Path(original.source.path)
         try:
             size_bytes = path.stat().st_size if path else 0

@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.fields import FieldType, ResultField
+
 
 class Severity(StrEnum):
     """How bad a risk is, worst first."""
@@ -433,6 +435,20 @@ class ChunkProof:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldValue:
+    """What the answers say for one of the job's own fields.
+
+    ``value`` is None where none says anything; one of type ``list`` is then empty. ``pages`` are those of the
+    chunks whose answers gave it: a range of one page names the page.
+    """
+
+    name: str
+    type: FieldType
+    value: str | float | bool | tuple[str, ...] | None
+    pages: tuple[PageRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkResult:
     """One chunk of one document, as the report shows it; ``reason`` as in ``ChunkRecord``."""
 
@@ -454,6 +470,7 @@ class DocumentResult:
     included, came to their end without it being done, or to the end of an API that gave no answer.
     ``note`` is the content's. ``change`` compares the bytes with those of the last run that came to its end;
     ``recovered``: it was not done then and is now; ``gone_risks`` were reported then and are not now.
+    ``fields`` has each of the job's own fields, in its order.
     """
 
     path: str
@@ -476,6 +493,7 @@ class DocumentResult:
     change: Change | None = None
     recovered: bool = False
     gone_risks: tuple[Risk, ...] = ()
+    fields: tuple[FieldValue, ...] = ()
 
     @property
     def is_unopened(self) -> bool:
@@ -619,7 +637,8 @@ class RunResult:
 
     ``documents`` are sorted by path. ``expected`` is None when nothing was due. ``compared`` is None when no
     run came to its end before. ``originals`` is the way from the report's folder to the source folder, in POSIX
-    form; "" where it is not known. ``argument`` is the job as commands name it: a bare name or a path.
+    form; "" where it is not known. ``argument`` is the job as commands name it: a bare name or a path. ``fields`` are
+    those that the job names itself.
     """
 
     job: str
@@ -632,6 +651,7 @@ class RunResult:
     compared: Comparison | None = None
     originals: str = ""
     argument: str = ""
+    fields: tuple[ResultField, ...] = ()
 
 
 RULES_MODEL = "offline-rules-1"

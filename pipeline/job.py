@@ -27,7 +27,9 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.domain import RULES_MODEL
 from pipeline.errors import SettingsError
+from pipeline.fields import FieldType, ResultField, check_types, checked_name
 from pipeline.job_problems import (
+    NAMED_TABLES,
     Place,
     api_root,
     argument_problems_of,
@@ -303,6 +305,13 @@ class MetricsSettings(_Section):
         return textfile
 
 
+class _FieldSection(_Section):
+    """One [fields.NAME]."""
+
+    type: FieldType
+    description: Line
+
+
 class _JobFile(_Section):
     title: Line
     source: SourceSettings
@@ -314,10 +323,17 @@ class _JobFile(_Section):
     budget: BudgetSettings = BudgetSettings()
     prices: PriceSettings = PriceSettings()
     prompt: PromptSettings = PromptSettings()
+    fields: dict[Annotated[str, AfterValidator(checked_name)], _FieldSection] = {}
     report: ReportSettings
     ledger: LedgerSettings
     notify: NotifySettings = NotifySettings()
     metrics: MetricsSettings = MetricsSettings()
+
+    @field_validator("fields")
+    @classmethod
+    def _in_one_request(cls, fields: dict[str, _FieldSection]) -> dict[str, _FieldSection]:
+        check_types([field.type for field in fields.values()])
+        return fields
 
     @field_validator("report", "ledger", "metrics")
     @classmethod
@@ -334,7 +350,7 @@ class _JobFile(_Section):
 
 _KNOWN_KEYS = {
     name: tuple(getattr(field.annotation, "model_fields", ())) for name, field in _JobFile.model_fields.items()
-}
+} | {NAMED_TABLES: tuple(_FieldSection.model_fields)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,8 +409,12 @@ class Job:
     prompt: PromptSettings
     report: ReportSettings
     ledger: LedgerSettings
+<<<<<<< HEAD
     notify: NotifySettings
     metrics: MetricsSettings
+=======
+    fields: tuple[ResultField, ...]
+>>>>>>> 2a3faab (A job names fields of its own, and every report shows them)
 
 
 def _preset(base_url: str, api_key_env: str | None, auth: Auth, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -438,7 +458,8 @@ def load(path: Path, endpoint: str | None = None) -> Job:
     argument_problems = argument_problems_of(endpoint, data, _PRESETS)
     if file is None or problems or argument_problems:
         raise SettingsError("\n".join([*argument_problems, *told(problems, path, key_lines(text))]))
-    sections = {name: getattr(file, name) for name in _JobFile.model_fields if name != "endpoint"}
+    sections = {name: getattr(file, name) for name in _JobFile.model_fields if name not in ("endpoint", NAMED_TABLES)}
+    fields = tuple(ResultField(name, field.type, field.description) for name, field in file.fields.items())
     use = file.endpoint.use if endpoint is None else next(name for name in _PRESETS if name == endpoint)
     argument = path.stem if find(path.stem) == path else str(path)
     resolved = _resolved(file.endpoint, use)
@@ -447,7 +468,7 @@ def load(path: Path, endpoint: str | None = None) -> Job:
             f"{printable(str(path))}: [endpoint] batch = true: the endpoint {use!r} offers no Message Batches; "
             "set batch = false, or use another endpoint"
         )
-    return Job(name=path.stem, argument=argument, endpoint=resolved, **sections)
+    return Job(name=path.stem, argument=argument, endpoint=resolved, fields=fields, **sections)
 
 
 def _resolved(section: _EndpointSection, use: EndpointName) -> Endpoint:

@@ -58,6 +58,9 @@ Place = tuple[str | int, ...]
 KnownKeys = Mapping[str, Collection[str]]
 """Every key at the top of a job file with the keys of its section; a setting that is no section has none."""
 
+NAMED_TABLES = "fields"
+"""The section whose keys are tables, with names that the job chooses; its known keys are those of each table."""
+
 
 def problems_of(data: object, errors: Iterable[Mapping[str, Any]], known: KnownKeys) -> dict[Place, str]:
     """What is wrong at each place: ``[split] max_pages = 0: must be at least 1``.
@@ -239,7 +242,7 @@ def _unknown(place: Place, value: object, known: KnownKeys) -> str:
     name = str(place[-1])
     if isinstance(value, str) and _names_a_secret(name):
         return _NO_SECRETS
-    homes = [f"[{section}]" for section, keys in known.items() if name in keys]
+    homes = [f"[{section}]" for section, keys in known.items() if name in keys and section != NAMED_TABLES]
     if homes:
         return f"unknown key; it belongs under {' or '.join(homes)}"
     here = known if len(place) == 1 else known[str(place[0])]
@@ -254,10 +257,12 @@ def _value(error: Mapping[str, Any]) -> str:
 
 
 def _shown(place: Place, known: KnownKeys) -> str:
-    """``title``, ``[split]``, ``[split] max_pages``, ``[report] formats[0]``."""
+    """``title``, ``[split]``, ``[split] max_pages``, ``[report] formats[0]``, ``[fields.NAME] type``."""
     section, *keys = place
     if not keys and not known.get(str(section)):
         return _harmless(str(section))
+    if section == NAMED_TABLES and keys:
+        section, keys = f"{section}.{keys[0]}", keys[1:]
     path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
     return _harmless(f"[{section}] {path}".rstrip())
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.domain import MediaType, PageRange, Picture, Severity, Usage
+from pipeline.fields import ResultField
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.text import shortened
 
@@ -55,6 +56,8 @@ RESULT_SCHEMA: Schema = _record(
 )
 """What is asked of each chunk."""
 
+_FIELDS_DESCRIPTION = 'what the document itself says; "", [] or null where it does not'
+
 SYNTHESIS_SCHEMA: Schema = _record(summary=_TEXT)
 """What is asked when the chunk summaries of a document become one."""
 
@@ -62,6 +65,21 @@ _SYNTHESIS_INSTRUCTIONS = (
     "These are summaries of consecutive parts of one document. Combine them into one coherent summary of the "
     "whole document, in at most ten sentences. Add nothing that they do not say."
 )
+
+
+def result_schema(fields: Sequence[ResultField] = ()) -> Schema:
+    """What is asked of each chunk by a job with ``fields`` of its own: ``RESULT_SCHEMA`` and the object ``fields``."""
+    if not fields:
+        return RESULT_SCHEMA
+    own = {**_record(**{field.name: field.schema for field in fields}), "description": _FIELDS_DESCRIPTION}
+    return _record(**RESULT_SCHEMA["properties"], fields=own)
+
+
+EARLIER_RESULT_SCHEMA: Schema = {
+    **RESULT_SCHEMA,
+    "properties": {**RESULT_SCHEMA["properties"], "fields": {"not": {}}},
+}
+"""What an answer to a request of other settings must fit: nobody knows any more which fields they asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +108,15 @@ class Body:
         return (size_bytes - self.size_bytes(0)) // 4 * 3
 
 
-def request_fingerprint(endpoint: Endpoint, prompt: PromptSettings) -> str:
+def request_fingerprint(endpoint: Endpoint, prompt: PromptSettings, fields: Sequence[ResultField] = ()) -> str:
     """A hash of all that changes an answer besides the pages themselves.
 
-    How JSON is asked for (by schema or in words) is left out: the answer asked for is the same.
+    How JSON is asked for (by schema or in words) is left out: the answer asked for is the same. So is the order
+    of the ``fields``; without any the hash is that of before there were fields.
     """
+    own = [{field.name: field.schema for field in fields}] if fields else []
     return _hash("request-1", endpoint.model, endpoint.max_tokens, endpoint.effort, prompt.system, prompt.instructions,
-                 RESULT_SCHEMA)  # fmt: skip
+                 RESULT_SCHEMA, *own)  # fmt: skip
 
 
 def chunk_id(content: str, pages: PageRange, fingerprint: str) -> str:
@@ -118,7 +138,7 @@ def _hash(*parts: object) -> str:
 
 def chunk_body(
     endpoint: Endpoint, prompt: PromptSettings, pages: PageRange, page_count: int, by_schema: bool,
-    pictures: Sequence[Picture] = (),
+    pictures: Sequence[Picture] = (), fields: Sequence[ResultField] = (),
 ) -> Body:  # fmt: skip
     """The request for one chunk of a document of ``page_count`` pages: a PDF, or a picture of each page.
 
@@ -137,7 +157,7 @@ def chunk_body(
         text += "\n\nPage numbers count within what is attached: the page that the picture shows is page 1."
     else:
         text += "\n\nPage numbers count within the attached PDF; its first page is 1."
-    body = _request(endpoint, prompt.system, blocks, text, RESULT_SCHEMA, by_schema)
+    body = _request(endpoint, prompt.system, blocks, text, result_schema(fields), by_schema)
     head, *between, tail = body.split(marker.encode())
     sizes = [picture.size_bytes for picture in pictures]
     return Body(head, tail, tuple(zip(sizes, between, strict=False)))
@@ -156,13 +176,15 @@ def _picture_blocks(pictures: Sequence[Picture], data: str) -> list[dict[str, An
     return [block for pair in zip(names, images, strict=True) for block in pair]
 
 
-def largest_body(endpoint: Endpoint, prompt: PromptSettings, pictures: int = 1) -> Body:
+def largest_body(
+    endpoint: Endpoint, prompt: PromptSettings, pictures: int = 1, fields: Sequence[ResultField] = ()
+) -> Body:
     """The longest body that any chunk can have around a PDF or so many pictures."""
     endpoint = replace(endpoint, max_tokens=endpoint.most_tokens)
     pages, page_count = PageRange(_MANY_PAGES - 1, _MANY_PAGES), _MANY_PAGES + 1
     depicted = [()] + [(Picture(media_type, 0),) * pictures for media_type in MediaType]
     bodies = [
-        chunk_body(endpoint, prompt, pages, page_count, by_schema, around)
+        chunk_body(endpoint, prompt, pages, page_count, by_schema, around, fields)
         for by_schema, around in itertools.product((True, False), depicted)
     ]
     return max(bodies, key=lambda body: body.size_bytes(0))

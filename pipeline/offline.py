@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import images, rules
+from pipeline import fields, images, rules
 from pipeline.domain import RULES_MODEL
 from pipeline.pdf import PdfError
 from pipeline.splitter import page_texts
@@ -46,6 +46,8 @@ _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _REFUSED_SCHEMA_KEYS = frozenset({
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
 })  # fmt: skip
+
+_MOST_UNIONS = 16
 
 _GREETING = "Hello. This is the built-in offline endpoint: rules answer here, no model does."
 _UNREAD = {
@@ -222,6 +224,7 @@ def _check_output_config(config: object, structured_output: bool) -> None:
 
 def _check_schema(schema: dict[str, Any]) -> None:
     waiting: list[Any] = [schema]
+    unions = 0
     while waiting:
         part = waiting.pop()
         if isinstance(part, list):
@@ -231,6 +234,9 @@ def _check_schema(schema: dict[str, Any]) -> None:
         waiting += [value for name, value in part.items() if name not in {"properties", "enum", "const", "default"}]
         if isinstance(part.get("properties"), dict):  # its keys are names, not schema words
             waiting += part["properties"].values()
+        unions += "anyOf" in part or isinstance(part.get("type"), list)
+        if unions > _MOST_UNIONS:
+            raise _RefusalError("Schema is too complex for compilation.")
         for name in sorted(part.keys() & _REFUSED_SCHEMA_KEYS):
             raise _RefusalError(f"output_config.format.schema: property '{name}' is not supported")
         if part.get("type") == "object" and part.get("additionalProperties") is not False:
@@ -353,7 +359,7 @@ def _answer(
 ) -> Reply:
     request = _read_body(body, structured_output)
     question = _read_messages(request["messages"], read_pdf)
-    text = _answer_text(question, read_pdf, "format" in request.get("output_config", {}))
+    text = _answer_text(question, read_pdf, request.get("output_config", {}).get("format"))
     asked = len(question.text) + len(json.dumps(request.get("system", ""), ensure_ascii=False))
     message: Message = {
         "id": f"msg_{request_id.removeprefix('req_')}",
@@ -382,9 +388,13 @@ def _tokens(characters: int) -> int:
     return math.ceil(characters / _CHARACTERS_PER_TOKEN)
 
 
-def _answer_text(question: _Question, read_pdf: bool, by_schema: bool) -> str:
+def _answer_text(question: _Question, read_pdf: bool, form: Mapping[str, Any] | None) -> str:
+    by_schema = form is not None
     if question.has_document:
         value = rules.read_document(question.pages) if read_pdf else _UNREAD
+        schema = form["schema"] if form else _schema_in(question.text)
+        if own := list(fields.asked_in(_properties(_properties(schema).get("fields")))):
+            value = {**value, "fields": rules.read_fields(question.pages, own)}
     elif parts := list(_parts(question.text)):
         value = {"summary": rules.join_summaries(parts)}
     elif by_schema:
@@ -393,6 +403,19 @@ def _answer_text(question: _Question, read_pdf: bool, by_schema: bool) -> str:
         return _GREETING
     text = json.dumps(value, ensure_ascii=False)
     return text if by_schema else f"```json\n{text}\n```"
+
+
+def _schema_in(text: str) -> Any:
+    """The schema that a prompt ends with, on a line of its own; None without one."""
+    try:
+        return json.loads(text.rpartition("\n")[2])
+    except (ValueError, RecursionError):
+        return None
+
+
+def _properties(schema: Any) -> Mapping[str, Any]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return properties if isinstance(properties, dict) else {}
 
 
 def _parts(text: str) -> Iterator[tuple[str, str]]:

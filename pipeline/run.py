@@ -374,7 +374,7 @@ def _prices(job: Job) -> PriceList:
 
 
 def _fingerprint(job: Job) -> str:
-    return messages.request_fingerprint(job.endpoint, job.prompt)
+    return messages.request_fingerprint(job.endpoint, job.prompt, job.fields)
 
 
 @contextmanager
@@ -459,7 +459,8 @@ def _assembled(
     run = replace(run, model=", ".join(sorted(read_by)))
     spending, expected = ledger.spending(run.id), ledger.expected(run.id)
     by_rules = RULES_MODEL in read_by
-    result = RunResult(job.name, job.title, run, spending, documents, by_rules, expected, argument=job.argument)
+    whole = RunResult(job.name, job.title, run, spending, documents, by_rules, expected)
+    result = replace(whole, argument=job.argument, fields=job.fields)
     return changes.compare(result, ledger.memory_before(job.name, run.id, by_rules))
 
 

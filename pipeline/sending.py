@@ -57,9 +57,9 @@ async def send(first: Sequence[Task] | None, tasks: AsyncIterator[Sequence[Task]
         return None
     with _spool(job.ledger.path) as spool:
         async with endpoints.connect(job.endpoint, given.key, job.workers.concurrency, given.sandbox) as client:
-            around = messages.largest_body(job.endpoint, job.prompt)
-            limit_bytes = job.split.max_request_bytes
-            worker = ChunkWorker(client, given.sandbox, spool, job.endpoint, job.prompt, limit_bytes, around)
+            around = messages.largest_body(job.endpoint, job.prompt, fields=job.fields)
+            most = job.split.max_request_bytes
+            worker = ChunkWorker(client, given.sandbox, spool, job.endpoint, job.prompt, most, around, job.fields)
             sender = _Sender(worker, standing.contents, given.places)
             asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
             due = _chained(first or (), tasks)
@@ -89,6 +89,8 @@ async def _send_in_batches(
         sends=endpoint.batch,
         again_in_batch=endpoint.batch and endpoint.batch_retry == "batch",
         wait_s=endpoint.batch_wait_hours * 3600 if endpoint.batch else 0.0,
+        fingerprint=standing.fingerprint,
+        fields=given.job.fields,
         max_bytes=_OFFLINE_BATCH_BYTES if endpoint.use == "offline" else MOST_BYTES,
     )
     batcher = Batcher(

@@ -71,7 +71,7 @@ class Standing:
     @property
     def fingerprint(self) -> str:
         """The request fingerprint of the job's settings."""
-        return messages.request_fingerprint(self.job.endpoint, self.job.prompt)
+        return messages.request_fingerprint(self.job.endpoint, self.job.prompt, self.job.fields)
 
     def due(self, contents: Iterable[Content], known: Mapping[str, ChunkRecord], failed_only: bool) -> Iterator[Due]:
         """What is to be sent for these contents, each in its turn. ``known`` are all ``records``.
@@ -157,7 +157,8 @@ class Standing:
             chunks = plan.chunks(content, records) if content else ()
             synthesis = self._synthesis(chunks)
             record = records[synthesis.id] if synthesis else None
-            result = aggregator.merge(Reading(file, content, chunks, record, unchanged=file.sha256 not in sent))
+            unchanged = file.sha256 not in sent
+            result = aggregator.merge(Reading(file, content, chunks, record, unchanged, self.job.fields))
             if result.status is not DocumentStatus.DONE:
                 result = replace(result, unchanged=False)
             models.update(planned.record.model for planned in chunks)
@@ -200,7 +201,7 @@ class Standing:
 
     def _planning(self) -> _Planning:
         split, endpoint = self.job.split, self.job.endpoint
-        around_bytes = messages.largest_body(endpoint, self.job.prompt).size_bytes(0)
+        around_bytes = messages.largest_body(endpoint, self.job.prompt, fields=self.job.fields).size_bytes(0)
         room_bytes = max(split.max_request_bytes - around_bytes, 4)
         model = models.facts(endpoint.model)
         max_tokens = split.max_input_tokens or model.prompt_tokens

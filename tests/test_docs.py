@@ -28,6 +28,7 @@ from pipeline.domain import (
     Comparison,
     DocumentStatus,
     FailureClass,
+    FieldValue,
     QuoteCheck,
     RunStatus,
     Severity,
@@ -274,7 +275,8 @@ def key_paths(value: Any, place: str = "") -> Iterator[str]:
 def test_every_key_of_report_json_is_documented() -> None:
     """The tables of keys hold those of a rendered report, each once and no other."""
     changed = replace(a_risk(), before=Before(Severity.LOW, 6, "Then."))
-    document = replace(a_document(risks=(changed,)), gone_risks=(a_risk(),))
+    fields = (FieldValue("NAME", "text", "INV-1"),)
+    document = replace(a_document(risks=(changed,)), gone_risks=(a_risk(),), fields=fields)
     result = replace(a_result(document), compared=Comparison("r0", "2026-03-01T02:00:00Z"))
     rendered = json.loads(b"".join(json_report.render(result)))
     listed = [row[0].strip("`") for row in rows(section(REPORT, "## report.json")) if len(row) == 3 and row[0] != "key"]
@@ -289,8 +291,9 @@ def test_every_word_in_report_json_is_explained(kind: type[RunStatus]) -> None:
 
 
 def test_the_columns_of_the_register_are_documented() -> None:
-    """Those of risks.csv."""
+    """Those of risks.csv, and those of documents.csv before the job's own."""
     assert set(csv_report.COLUMNS) <= in_code(section(REPORT, "## risks.csv"))
+    assert set(csv_report.DOCUMENT_COLUMNS) <= in_code(section(REPORT, "## documents.csv"))
 
 
 def test_what_the_page_says_about_quotes_holds() -> None:

@@ -82,7 +82,7 @@ def test_report_json_has_the_keys_of_schema_1_in_their_order() -> None:
     [document] = report["documents"]
     assert " ".join(document) == (
         "path sha256 size_bytes pages status reason note missing_pages summary summary_note document_type parties"
-        " key_dates risks gone_risks chunks unchanged unfinished_runs change recovered"
+        " key_dates fields risks gone_risks chunks unchanged unfinished_runs change recovered"
     )
     assert " ".join(document["risks"][0]) == (
         "title category severity page quote quote_check named_page found boxes own_check id change before"
@@ -171,7 +171,7 @@ def test_write_makes_the_formats_asked_for_and_names_the_file_to_open(tmp_path: 
     assert reports.write(result, tmp_path / "none", ()) == tmp_path / "none/report.json"
 
     pages = {f"documents/{document_name('vendors/msa.pdf')}{suffix}" for suffix in (".md", ".html")}
-    whole = {"report.json", "index.html", "SUMMARY.md", "risks.csv", "risks.xlsx", *pages}
+    whole = {"report.json", "index.html", "SUMMARY.md", "risks.csv", "documents.csv", "risks.xlsx", *pages}
     assert set(contents(tmp_path / "deep" / "all")) == whole
     assert set(contents(tmp_path / "none")) == {"report.json"}
     assert (tmp_path / "deep/all/risks.csv").read_bytes().startswith(b"\xef\xbb\xbfdocument,")

@@ -78,6 +78,8 @@ def test_the_committed_files_are_what_the_generator_writes(made_again: dict[str,
 def test_the_truth_names_every_file() -> None:
     """No sample document is without known facts."""
     assert {path.name for path in CONTRACTS.iterdir()} == {document.file_name for document in truth.DOCUMENTS}
+    for folder, papers in (("invoices", truth.INVOICES), ("reports", truth.REPORTS)):
+        assert {path.name for path in (ROOT / "sample_docs" / folder).iterdir()} == {p.file_name for p in papers}
     assert {path.name for path in TROUBLE.iterdir()} == truth.GOOD_TROUBLE.keys() | truth.BAD_TROUBLE
 
 

@@ -8,6 +8,7 @@
     documents/NAME.md          markdown
     SUMMARY.md                 markdown
     risks.csv                  csv
+    documents.csv              csv
     risks.xlsx                 xlsx
 """
 
@@ -31,7 +32,12 @@ from pipeline.reports.pages import Draw, Originals, pictures
 
 __all__ = ["FORMATS", "Draw", "Originals", "load", "owner", "write"]
 
-_FILES = {"html": "index.html", "markdown": "SUMMARY.md", "csv": "risks.csv", "xlsx": "risks.xlsx"}
+_FILES = {
+    "html": ("index.html",),
+    "markdown": ("SUMMARY.md",),
+    "csv": ("risks.csv", "documents.csv"),
+    "xlsx": ("risks.xlsx",),
+}
 FORMATS = tuple(_FILES)
 
 
@@ -55,7 +61,7 @@ def write(
 ) -> Path:
     """Write report.json and ``formats``, a subset of ``FORMATS``, to ``folder``; return the file to open.
 
-    ``csv_bom`` puts a byte order mark before risks.csv.
+    ``csv_bom`` puts a byte order mark before the CSV files.
 
     A kill while rendering leaves the old report whole. Pages of documents that did not change since the
     last report.json are neither drawn nor written again, nor is a workbook of the same documents; pages that it
@@ -83,7 +89,9 @@ def write(
             changed = {document.path for document, _ in _changed(result, shown, last, vouched_for, ".html")}
             undrawn = _add_pages(staged, result, pages_folder, changed | last.undrawn, draw)
         if "csv" in formats:
-            staged.add(folder / "risks.csv", [csv_report.render(result).encode("utf-8-sig" if csv_bom else "utf-8")])
+            encoding = "utf-8-sig" if csv_bom else "utf-8"
+            staged.add(folder / "risks.csv", [csv_report.render(result).encode(encoding)])
+            staged.add(folder / "documents.csv", [csv_report.render_documents(result).encode(encoding)])
         if "xlsx" in formats and not (shown == last.shown and _has_workbook(last.vouched_for(folder), formats)):
             staged.add(folder / "risks.xlsx", [_workbook(result, "html" in formats)])
         if "html" in formats:
@@ -96,7 +104,7 @@ def write(
             for suffix in (dropped if name in shown.documents else _PAGES.values())
         ]
         if last.written_ns:
-            gone += [folder / name for format_, name in _FILES.items() if format_ not in formats]
+            gone += [folder / name for format_, names in _FILES.items() if format_ not in formats for name in names]
         staged.publish(gone)
     return folder / ("index.html" if "html" in formats else "report.json")
 

@@ -1,4 +1,4 @@
-"""risks.csv: one row a risk, for spreadsheets."""
+"""risks.csv with one row a risk, documents.csv with one a document, for spreadsheets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 import re
 import unicodedata
 
-from pipeline.domain import DocumentResult, Risk, RunResult
-from pipeline.reports.presentation import one_line, register, remark
+from pipeline.domain import DocumentResult, FieldValue, Risk, RunResult
+from pipeline.reports.presentation import field_items, one_line, ranges, register, remark
 from pipeline.text import printable
 
 COLUMNS = (
@@ -32,6 +32,21 @@ COLUMNS = (
     "note",
 )
 
+DOCUMENT_COLUMNS = (
+    "document",
+    "sha256",
+    "status",
+    "reason",
+    "pages",
+    "pages_covered",
+    "missing_pages",
+    "document_type",
+    "read_by",
+    "change",
+    "note",
+)
+"""Those of documents.csv before the job's own fields."""
+
 # A spreadsheet that is told, or guesses, another separator cuts a cell of ours there, and what follows is the beginning
 # of a cell: of a formula also after blanks and quotation marks. Tabs are no longer in the text, and a cell with commas
 # stands in quotation marks.
@@ -46,6 +61,43 @@ def render(result: RunResult) -> str:
     read_by = _cell(result.run.model)
     rows.writerows(_row(document, risk, read_by) for document, risk in register(result))
     return out.getvalue()
+
+
+def render_documents(result: RunResult) -> str:
+    """Every document with the job's own fields, by path; as ``render``. Items of a list are set apart by "; "."""
+    out = io.StringIO(newline="")
+    rows = csv.writer(out)
+    rows.writerow([*DOCUMENT_COLUMNS, *(field.name for field in result.fields)])
+    read_by = _cell(result.run.model)
+    rows.writerows(_document_row(document, read_by) for document in result.documents)
+    return out.getvalue()
+
+
+def _document_row(document: DocumentResult, read_by: str) -> list[str]:
+    return [
+        _guarded(document.path, printable(document.path)),
+        document.sha256 or "",
+        document.status,
+        _cell(document.reason or ""),
+        _number(document.pages),
+        _number(document.pages_covered),
+        ranges(document.missing_pages),
+        _cell(document.document_type),
+        read_by,
+        document.change or "",
+        _cell(remark(document)),
+        *map(_value, document.fields),
+    ]
+
+
+def _value(field: FieldValue) -> str:
+    match field.value:
+        case bool():
+            return "true" if field.value else "false"
+        case int() | float():  # a sign before digits of our own making begins no formula
+            return f"{field.value:.15g}"
+        case _:
+            return _cell("; ".join(field_items(field)))
 
 
 def _row(document: DocumentResult, risk: Risk, read_by: str) -> list[str]:

@@ -9,8 +9,8 @@
 
   const data = JSON.parse(document.getElementById("data").textContent);
   const documents = data.documents.map(
-    ([path, url, status, pages, covered, missing, coverage, reason, remark, type, summary, counts, change, recovered]) =>
-      ({ path, url, status, pages, covered, missing, coverage, reason, remark, type, summary, counts, change, recovered }));
+    ([path, url, status, pages, covered, missing, coverage, reason, remark, type, summary, counts, change, recovered, fields]) =>
+      ({ path, url, status, pages, covered, missing, coverage, reason, remark, type, summary, counts, change, recovered, fields }));
   const risks = data.risks.map(
     ([place, number, severity, page, title, category, quote, check, change, ownCheck, explanation, recommendation]) =>
       ({ document: documents[place], number, severity, page, title, category, quote, check, change, ownCheck, explanation, recommendation }));
@@ -81,7 +81,8 @@
       make("td", {}, ...marks),
       make("td", {}, ...text),
       make("td", {}, target.coverage, ...(target.pages ? [strip(target)] : [])),
-      make("td", {}, ...(found.length ? found : [make("span", { class: "soft" }, target.covered ? "None found" : "Nothing read")])));
+      make("td", {}, ...(found.length ? found : [make("span", { class: "soft" }, target.covered ? "None found" : "Nothing read")])),
+      ...target.fields.map(([text], place) => make("td", { dir: "auto", "data-label": data.fields[place] }, text)));
   }
 
   // --- lists
@@ -252,7 +253,11 @@
 
   const list = document.getElementById("list");
   if (list) {
-    const has = searcher((target) => [target.path, target.type, target.summary, target.reason, target.remark]);
+    const has = searcher((target) => [target.path, target.type, target.summary, target.reason, target.remark, ...target.fields.map(([text]) => text)]);
+    const byField = (place) => (a, b) => {
+      const [x, y] = [a.fields[place][1], b.fields[place][1]];
+      return typeof x === "number" && typeof y === "number" ? x - y : byText(String(x), String(y));
+    };
     const weight = (target) => SEVERITIES.reduce((sum, severity) => sum * 10000 + (target.counts[severity] ?? 0), 0);
     const missing = (target) => (target.pages ? target.pages - target.covered : Infinity);
     lists.push(new List({
@@ -262,6 +267,7 @@
         document: (a, b) => byText(a.path, b.path),
         missing: (a, b) => byNumber(missing(a), missing(b)),
         risks: (a, b) => weight(a) - weight(b),
+        ...Object.fromEntries(data.fields.map((_, place) => [`field${place + 1}`, byField(place)])),
       },
       matches: (target, chosen, words) => fits(chosen, "d-status", target.status) && (words.length === 0 || has(target, words)),
     }));

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.domain import DocumentResult, QuoteCheck, Risk, RunResult
+from pipeline.domain import DocumentResult, FieldValue, QuoteCheck, Risk, RunResult
 from pipeline.reports.names import document_name
 from pipeline.reports.pages import numbered
-from pipeline.reports.presentation import coverage, one_line, remark, sentence, tally
+from pipeline.reports.presentation import coverage, field_items, field_label, one_line, remark, sentence, tally
 from pipeline.text import printable
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -34,7 +34,8 @@ def render(result: RunResult) -> Iterator[str]:
         for place, document in enumerate(result.documents)
         for number, risk in numbered(document)
     )
-    yield f'{{"checks":{_json([[check, CHECK_WORDS[check]] for check in QuoteCheck])},"documents":['
+    yield f'{{"checks":{_json([[check, CHECK_WORDS[check]] for check in QuoteCheck])},'
+    yield f'"fields":{_json([field_label(field.name) for field in result.fields])},"documents":['
     yield from _listed(map(_document, result.documents))
     yield '],"risks":['
     yield from _listed(risks)
@@ -66,7 +67,14 @@ def _document(document: DocumentResult) -> list[Any]:
         dict(tally(document)),
         document.change or "",
         document.recovered,
+        [_field(field) for field in document.fields],
     ]
+
+
+def _field(field: FieldValue) -> list[Any]:
+    """What the cell says, and what it is sorted by."""
+    text = one_line("; ".join(field_items(field)))
+    return [text, field.value if isinstance(field.value, int | float) else text]
 
 
 def _risk(document: int, number: int, risk: Risk) -> list[Any]:

@@ -189,6 +189,10 @@ def document(document: DocumentResult) -> dict[str, Any]:
         "document_type": document.document_type,
         "parties": list(document.parties),
         "key_dates": [{"date": k.date, "meaning": k.meaning, "page": k.page} for k in document.key_dates],
+        "fields": {
+            f.name: {"type": f.type, "value": f.value, "pages": [[r.first, r.last] for r in f.pages]}
+            for f in document.fields
+        },
         "risks": [_risk(r) for r in document.risks],
         "gone_risks": [_gone(r) for r in document.gone_risks],
         "chunks": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.domain import ChunkState, DocumentResult, KeyDate, QuoteCheck, Risk, RunResult
+from pipeline.domain import ChunkState, DocumentResult, FieldValue, KeyDate, QuoteCheck, Risk, RunResult
 from pipeline.reports.presentation import (
     Side,
     Words,
@@ -14,9 +14,12 @@ from pipeline.reports.presentation import (
     coverage,
     difference,
     document_change,
+    field_items,
+    field_label,
     one_line,
     paragraphs,
     quote_label,
+    ranges,
     remark,
     rules_notice,
     sentence,
@@ -39,6 +42,7 @@ def render_document(document: DocumentResult, result: RunResult) -> str:
     sections = [
         _head(document, result),
         _summary(document),
+        _fields(document),
         _facts(document),
         _risks(document),
         _failures(document),
@@ -80,6 +84,16 @@ def _summary(document: DocumentResult) -> Iterator[str]:
         yield from map(escaped, paragraphs(document.summary))
     if document.summary_note:
         yield f"*{escaped(document.summary_note)}*"
+
+
+def _fields(document: DocumentResult) -> Iterator[str]:
+    if document.fields:
+        yield "## Fields"
+        yield _table(("Field", "Value", "Pages"), map(_field, document.fields))
+
+
+def _field(field: FieldValue) -> tuple[str, str, str]:
+    return escaped(field_label(field.name)), escaped("; ".join(field_items(field))), ranges(field.pages)
 
 
 def _facts(document: DocumentResult) -> Iterator[str]:

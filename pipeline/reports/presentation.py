@@ -17,6 +17,7 @@ from pipeline.domain import (
     ChunkState,
     DocumentResult,
     DocumentStatus,
+    FieldValue,
     PageRange,
     QuoteCheck,
     Risk,
@@ -262,6 +263,29 @@ def pages_read(result: RunResult) -> str:
     unopened = len(to_mend(result))
     without = f"; {counted(unopened, 'file')} could not be opened" if unopened else ""
     return f"{covered:,} of {sum(document.pages or 0 for document in result.documents):,} read{without}"
+
+
+def field_label(name: str) -> str:
+    """``Total amount`` for ``total_amount``."""
+    return name.replace("_", " ").strip().capitalize()
+
+
+def field_items(field: FieldValue) -> list[str]:
+    """The value as texts, one unless it is a list: ``1,200.5``, ``yes``; none where there is no value.
+
+    The texts of a document or a model among them are as they came.
+    """
+    match field.value:
+        case None:
+            return []
+        case bool():
+            return ["yes" if field.value else "no"]
+        case int() | float():
+            return [f"{field.value:,.15g}"]
+        case str():
+            return [field.value]
+        case items:
+            return list(items)
 
 
 def ranges(pages: Iterable[PageRange]) -> str:

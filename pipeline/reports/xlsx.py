@@ -12,11 +12,12 @@ from typing import Any
 
 import xlsxwriter
 
-from pipeline.domain import DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
+from pipeline.domain import DocumentResult, DocumentStatus, FieldValue, QuoteCheck, Risk, RunResult, Severity
 from pipeline.reports import links
 from pipeline.reports.presentation import (
     counted,
     document_change,
+    field_items,
     notices,
     paragraphs,
     quote_label,
@@ -84,6 +85,7 @@ _DOCUMENT_COLUMNS = {
     "SHA-256": 20,
     "Bytes": 12,
 }
+_FIELD_WIDTHS = {"text": 30, "number": 14, "date": 12, "boolean": 10, "list": 36}
 _GONE_COLUMNS = {"Document": 36, "What": 18, "Severity": 9, "Title": 32, "Category": 18, "Page": 7, "Quote": 60}
 _STYLES: Mapping[str, Mapping[str, Any]] = {
     "": {},
@@ -101,7 +103,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
 class _Cell:
     """``style`` is a key of ``_STYLES``; ``url`` a relative address of our own making, "" for none."""
 
-    value: str | int | None
+    value: str | float | None
     style: str = ""
     url: str = ""
 
@@ -124,10 +126,15 @@ def render(result: RunResult, with_html: bool = False) -> bytes:
         risks = (_risk_row(result, d, r, with_html) for d, r in found)
         documents = (_document_row(result, d, with_html) for d in result.documents)
         _sheet(book, "Risks", title, _RISK_COLUMNS, risks, len(found), styles)
-        _sheet(book, "Documents", title, _DOCUMENT_COLUMNS, documents, len(result.documents), styles)
+        _sheet(book, "Documents", title, _document_columns(result), documents, len(result.documents), styles)
         if gone:
             _sheet(book, "Gone", title, _GONE_COLUMNS, gone, len(gone), styles)
     return out.getvalue()
+
+
+def _document_columns(result: RunResult) -> Mapping[str, int]:
+    """Those of every job, then those of its own fields under their names, which no other column has."""
+    return {**_DOCUMENT_COLUMNS, **{field.name: _FIELD_WIDTHS[field.type] for field in result.fields}}
 
 
 def _sheet(
@@ -225,7 +232,15 @@ def _document_row(result: RunResult, document: DocumentResult, with_html: bool) 
         _Cell("\n".join(filter(None, (document.summary, document.summary_note)))),
         _Cell(document.sha256),
         _Cell(document.size_bytes),
+        *map(_field_cell, document.fields),
     ]
+
+
+def _field_cell(field: FieldValue) -> _Cell:
+    """A number as one, so that it can be summed up; the rest as people read it."""
+    if isinstance(field.value, int | float) and not isinstance(field.value, bool):
+        return _Cell(field.value)
+    return _Cell("\n".join(field_items(field)))
 
 
 def _document_cell(result: RunResult, document: DocumentResult, with_html: bool) -> _Cell:

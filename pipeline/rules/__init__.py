@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.rules.dates import key_dates
+from pipeline.rules.fields import read_fields
 from pipeline.rules.parties import document_type, parties
 from pipeline.rules.risks import risks_on, unread_pages
 from pipeline.rules.sentences import printed_number, sentences, words
 from pipeline.rules.summary import join_summaries, summary
 
-__all__ = ["join_summaries", "read_document"]
+__all__ = ["join_summaries", "read_document", "read_fields"]
 
 _PAGE_CHARACTERS = 100_000  # a dense page has ten thousand; more is an attack on the reader
 

@@ -15,7 +15,7 @@ _AFTER_CHARACTERS = 25
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _MONTH = r"(?:0?[1-9]|1[0-2])"
 _YEAR = r"(?:19|20|21)\d\d"
-_DATE = re.compile(
+DATE = re.compile(
     rf"\b(?:{_YEAR}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])\b"
     rf"|{_DAY}(?:st|nd|rd|th)?\.? (?:day of )?{MONTH_NAME},? {_YEAR}\b"
     rf"|{MONTH_NAME} {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b"
@@ -24,6 +24,7 @@ _DATE = re.compile(
     rf"|(?<!\d){_YEAR} ?年 ?{_MONTH} ?月 ?{_DAY} ?日",
     re.IGNORECASE,
 )
+"""A date with its year, in the ways that English, German and Chinese papers have it."""
 
 # What stands before a date, the nearest word first; of two that end at the same place the upper one.
 _BEFORE: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -97,7 +98,7 @@ def key_dates(by_page: Sequence[Sequence[Sentence]]) -> list[dict[str, Any]]:
 
 def _dates_in(sentence: Sentence) -> Iterator[tuple[str, str]]:
     text, begin = sentence.text, 0
-    dates = list(_DATE.finditer(text))
+    dates = list(DATE.finditer(text))
     for date, following in zip(dates, [*dates[1:], None], strict=False):
         before = text[max(begin, date.start() - _BEFORE_CHARACTERS) : date.start()]
         end = following.start() if following else len(text)

@@ -121,6 +121,11 @@ def parties(first_text: str) -> list[str]:
     return best
 
 
+def company(line: str) -> str:
+    """The first name with a legal form in a line; "" without one."""
+    return next((name for _, name in _companies(line)), "")
+
+
 def _distinct(names: Sequence[str]) -> list[str]:
     first: dict[str, str] = {}
     for name in names:

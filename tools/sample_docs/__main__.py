@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from tools.sample_docs import trouble
+from tools.sample_docs import papers, trouble
 from tools.sample_docs.contracts import CONTRACTS, pdf_of
 
 _DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "sample_docs"
@@ -18,6 +18,8 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _DEFAULT_FOLDER
     _write(folder / "contracts", {contract.file_name: pdf_of(contract) for contract in CONTRACTS})
     _write(folder / "trouble", trouble.files())
+    _write(folder / "invoices", papers.invoices())
+    _write(folder / "reports", papers.reports())
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

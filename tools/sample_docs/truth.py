@@ -5,6 +5,7 @@ Pages count from 1. A fragment is copied word for word; in the PDF it may wrap o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -187,6 +188,106 @@ DOCUMENTS = (
             KnownRisk(2, "assignment", "The Owner may assign this Agreement without the consent of the Hirer"),
         ),
         has_text=False,
+    ),
+)
+
+@dataclass(frozen=True, slots=True)
+class KnownPaper:
+    """A file of the ``invoices`` or ``reports`` job, with what it says for its job's fields.
+
+    ``has_text`` is False for a scan, of which rules read nothing.
+    """
+
+    file_name: str
+    pages: int
+    fields: Mapping[str, object]
+    has_text: bool = True
+
+
+INVOICES = (
+    KnownPaper(
+        "hollins-bray-2026-0417.pdf",
+        1,
+        {
+            "sender": "Hollins & Bray Limited",
+            "invoice_number": "HB-2026-0417",
+            "invoice_date": "2026-03-12",
+            "due_date": "2026-04-11",
+            "net_amount": 1600,
+            "total_amount": 1920,
+        },
+    ),
+    KnownPaper(
+        "rechnung-brandt-88213.pdf",
+        1,
+        {
+            "sender": "Brandt Fördertechnik GmbH",
+            "invoice_number": "88213",
+            "invoice_date": "2026-02-03",
+            "due_date": "2026-03-05",
+            "net_amount": 1684,
+            "total_amount": 2003.96,
+        },
+    ),
+    KnownPaper(
+        "corvane-january.pdf",
+        2,
+        {
+            "sender": "CORVANE CLOUD SERVICES INC.",
+            "invoice_number": "CCS-20260131-07",
+            "invoice_date": "2026-01-31",
+            "due_date": "2026-02-14",
+            "net_amount": 2100,
+            "total_amount": 2100,
+        },
+    ),
+    KnownPaper("tolland-scan.jpg", 1, {"invoice_number": "1187", "total_amount": 1225}, has_text=False),
+)
+
+REPORTS = (
+    KnownPaper(
+        "site-inspection-fellgate.pdf",
+        1,
+        {
+            "report_number": "SI-2026-014",
+            "author": "Maren Oldroyd",
+            "report_date": "2026-02-18",
+            "estimated_cost": 6450,
+            "follow_up_needed": True,
+            "findings": [
+                "two guard rails missing on the upper bench",
+                "no edge protection at the tip",
+                "one fire extinguisher out of date",
+            ],
+        },
+    ),
+    KnownPaper(
+        "quarter-1-2026.pdf",
+        2,
+        {
+            "report_number": "QR-2026-1",
+            "author": "Finance Department, Gannet Mills Limited",
+            "report_date": "2026-04-09",
+            "estimated_cost": 85000,
+            "follow_up_needed": True,
+            "findings": [
+                "one customer accounts for 38 per cent of sales",
+                "the loan of GBP 900,000 falls due on 30 June 2026 and is not yet refinanced",
+                "the energy contract ends in May",
+            ],
+        },
+    ),
+    KnownPaper(
+        "pruefbericht-rollenbahn.pdf",
+        1,
+        {
+            "report_number": "P-2026-03",
+            "author": "Dr. Ilse Zangger",
+            "report_date": "2026-03-27",
+            "estimated_cost": None,
+            "follow_up_needed": False,
+            "findings": [],
+        },
     ),
 )
 
