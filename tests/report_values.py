@@ -14,6 +14,7 @@ from pipeline.domain import (
     DocumentResult,
     DocumentStatus,
     Expected,
+    FieldValue,
     KeyDate,
     PageRange,
     QuoteCheck,
@@ -25,6 +26,7 @@ from pipeline.domain import (
     Spending,
     Usage,
 )
+from pipeline.fields import ResultField
 
 RUN = RunInfo(
     id="r1",
@@ -99,11 +101,15 @@ def saying(text: str) -> RunResult:
         change=Change.NEW,
         recovered=True,
         gone_risks=(a_risk(text),),
+        fields=(FieldValue("said", "text", text, (PageRange(1, 20),)), FieldValue("listed", "list", (text, text))),
     )
     run = replace(RUN, status=RunStatus.STOPPED, stopped_because=text, model=text)
-    result = a_result(document, an_unopened_document(reason=text), run=run, rules=True)
+    nothing = (FieldValue("said", "text", None), FieldValue("listed", "list", ()))
+    unopened = replace(an_unopened_document(reason=text), fields=nothing)
+    result = a_result(document, unopened, run=run, rules=True)
+    fields = (ResultField("said", "text", text), ResultField("listed", "list", text))
     compared = Comparison("r0", "2026-03-01T02:00:00Z", (name,))
-    return replace(result, title=text, compared=compared, originals="../../contracts")
+    return replace(result, title=text, compared=compared, originals="../../contracts", fields=fields)
 
 
 def a_result(*documents: DocumentResult, run: RunInfo = RUN, rules: bool = False) -> RunResult:

@@ -191,6 +191,7 @@ DOCUMENTS = (
     ),
 )
 
+
 @dataclass(frozen=True, slots=True)
 class KnownPaper:
     """A file of the ``invoices`` or ``reports`` job, with what it says for its job's fields.
