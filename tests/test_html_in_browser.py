@@ -19,7 +19,8 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from pipeline import reports
-from pipeline.domain import PagePicture, QuoteCheck, RunResult, Severity
+from pipeline.domain import FieldValue, PagePicture, QuoteCheck, RunResult, Severity
+from pipeline.fields import ResultField
 from pipeline.reports.names import document_name
 from pipeline.reports.presentation import one_line
 from tests.report_values import LINE, NEXT_LINE, a_document, a_night, a_result, a_risk, an_unopened_document
@@ -253,7 +254,11 @@ def test_no_page_scrolls_sideways(width: int, page: Page, tmp_path: Path) -> Non
     """On a phone too, and with words that have no end."""
     endless = "W" * 300
     result = a_night()
-    folder = written(replace(result, documents=(*result.documents, hostile_night(endless).documents[0])), tmp_path)
+    many = tuple(ResultField(f"field{number}", "text", "x") for number in range(12))
+    values = tuple(FieldValue(field.name, field.type, endless) for field in many)
+    documents = (*result.documents, hostile_night(endless).documents[0])
+    documents = tuple(replace(document, fields=values) for document in documents)
+    folder = written(replace(result, documents=documents, fields=many), tmp_path)
     page.set_viewport_size({"width": width, "height": 800})
 
     opened(page, folder)
@@ -358,3 +363,20 @@ def test_severities_sort_by_weight_and_pages_by_number(page: Page, tmp_path: Pat
     opened(page, tmp_path, "#sort=page")
     page.reload()
     assert column(page, 5) == ["1", "9", "10", "100"]
+
+
+def test_documents_sort_by_a_field_and_a_number_by_its_size(page: Page, tmp_path: Path) -> None:
+    """Not by its letters; what has no value comes before, and the view can be passed on."""
+    asked = (ResultField("sender", "text", "x"), ResultField("total", "number", "x"))
+    documents = tuple(
+        replace(
+            a_document(f"{total}.pdf"), fields=(FieldValue("sender", "text", "A"), FieldValue("total", "number", total))
+        )
+        for total in (1000, 9.5, 200, None)
+    )
+    opened(page, written(replace(a_result(*documents), fields=asked), tmp_path))
+    page.get_by_role("button", name="Total").last.click()
+    assert page.locator("#list tbody td:last-child").all_inner_texts() == ["", "9.5", "200", "1,000"]
+
+    page.reload()
+    assert page.locator("#list tbody td:last-child").all_inner_texts() == ["", "9.5", "200", "1,000"]
