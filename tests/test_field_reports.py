@@ -47,7 +47,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 def test_report_json_has_an_object_of_fields_for_each_document() -> None:
     """Under their names and in their types; null and empty lists where nothing is known."""
-    broken, good = json.loads(json_report.render(invoices()))["documents"]
+    broken, good = json.loads(b"".join(json_report.render(invoices())))["documents"]
 
     assert good["fields"]["total_amount"] == {"type": "number", "value": -1234.5, "pages": [[7, 7]]}
     assert good["fields"]["items"] == {"type": "list", "value": ["Roof", "Slates"], "pages": [[1, 20], [21, 40]]}
@@ -115,13 +115,13 @@ def test_the_html_page_has_the_fields_and_where_they_come_from() -> None:
 def test_the_list_of_documents_in_html_has_a_column_for_each_field() -> None:
     """Its heads are in the page, its cells in the data, numbers to sort by among them."""
     result = invoices()
-    data = json.loads(index_data.render(result))
+    data = json.loads("".join(index_data.render(result)))
 
     assert data["fields"] == ["Total amount", "Paid", "Due date", "Sender", "Items"]
     assert data["documents"][1][-1] == [
         ["-1,234.5", -1234.5], ["no", False], ["2026-04-11"] * 2, ["=Hollins | Bray"] * 2, ["Roof; Slates"] * 2,
     ]  # fmt: skip
-    assert Outline(html.render(result)).tags.count(("th", ("scope", "class", "title"))) == len(VALUES)
+    assert Outline("".join(html.render(result))).tags.count(("th", ("scope", "class", "title"))) == len(VALUES)
 
 
 @pytest.mark.parametrize("text", payloads.ALL)

@@ -296,7 +296,7 @@ def test_the_first_value_by_page_counts_and_says_where_it_comes_from() -> None:
 
 def test_lists_are_joined_without_repetitions() -> None:
     """In page order, each item in its first spelling; blanks and case make no other item."""
-    lists = (["Roof", "Slates "], [], ["roof", "Paint", " ", "sla tes"])
+    lists: tuple[list[str], ...] = (["Roof", "Slates "], [], ["roof", "Paint", " ", "sla tes"])
     found = merged(*((page, page, NOTHING | {"items": items}) for page, items in enumerate(lists, 1)))
 
     assert found[-1] == FieldValue("items", "list", ("Roof", "Slates ", "Paint"), (PageRange(1, 1), PageRange(3, 3)))
