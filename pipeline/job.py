@@ -409,12 +409,9 @@ class Job:
     prompt: PromptSettings
     report: ReportSettings
     ledger: LedgerSettings
-<<<<<<< HEAD
     notify: NotifySettings
     metrics: MetricsSettings
-=======
     fields: tuple[ResultField, ...]
->>>>>>> 2a3faab (A job names fields of its own, and every report shows them)
 
 
 def _preset(base_url: str, api_key_env: str | None, auth: Auth, headers: Mapping[str, str]) -> dict[str, Any]:
