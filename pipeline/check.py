@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import chunk_worker, endpoints, messages, pdf, run
+from pipeline import chunk_worker, endpoints, messages, notify, pdf, run
 from pipeline.domain import Failure, FailureClass, Usage
 from pipeline.errors import ExitCode, PipelineError
-from pipeline.job import Job
+from pipeline.job import Job, NotifySettings
 from pipeline.ledger import Ledger
 from pipeline.ledger_file import Lock
 from pipeline.prices import PriceList
@@ -40,6 +40,8 @@ def check_job(job: Job, environment: Mapping[str, str]) -> Iterator[Finding]:
     yield _folder(job)
     if job.source.passwords_env:
         yield _passwords(job.source.passwords_env, environment)
+    if job.notify.is_set:
+        yield _notifications(job.notify, environment)
     yield _report_folder(job)
     yield _ledger(job)
     yield _price(job)
@@ -95,6 +97,12 @@ def _writable(what: str, folder: Path) -> Finding:
     if free_bytes < _LEAST_FREE_BYTES:
         return Finding(what, f"only {free_bytes / 1e6:.0f} MB are free in {place}", ExitCode.SETTINGS)
     return Finding(what, f"{folder} ({free_bytes / 1e9:.0f} GB free)")
+
+
+def _notifications(settings: NotifySettings, environment: Mapping[str, str]) -> Finding:
+    if missing := notify.unset(settings, environment):
+        return Finding("notify", f"nobody would be told: set {' and '.join(missing)}", ExitCode.SETTINGS)
+    return Finding("notify", "every variable is set; nothing was sent")
 
 
 def _ledger(job: Job) -> Finding:

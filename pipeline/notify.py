@@ -72,6 +72,12 @@ def tell(job: Job, result: RunResult, report: Path, environment: Mapping[str, st
     return [line for attempt in attempts for line in attempt.problems(deadline)]
 
 
+def unset(settings: NotifySettings, environment: Mapping[str, str]) -> list[str]:
+    """The variables that ``[notify]`` names and that hold nothing."""
+    names = (settings.webhook_url_env, settings.smtp_user_env, settings.smtp_password_env)
+    return [name for name in names if name and not environment.get(name, "").strip()]
+
+
 def as_json(result: RunResult, report: Path) -> bytes:
     """What a webhook gets: one object in ASCII; ``totals`` as in report.json, ``failures`` at most ``MAX_FAILURES``."""
     run = result.run

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import job, notify
+from pipeline import check, job, notify
 from pipeline.domain import Change, Comparison, PageRange, RunResult, RunStatus
 from pipeline.errors import SettingsError
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
@@ -426,6 +426,18 @@ def test_a_wrong_setting_is_told_before_the_run(workspace: Workspace, keys: Mapp
 
     assert problem in str(error.value)
     assert "hunter2" not in str(error.value)
+
+
+def test_check_names_a_variable_that_is_not_set(workspace: Workspace) -> None:
+    """Before the night, not after it."""
+    loaded = job_with(workspace, **{**MAIL, **LOGIN, "webhook_url_env": "HOOK"})
+
+    def found(**environment: str) -> tuple[str, int]:
+        finding = next(finding for finding in check.check_job(loaded, environment) if finding.what == "notify")
+        return finding.text, finding.exit_code
+
+    assert found(MAIL_USER="docpipe", MAIL_PASSWORD=" ") == ("nobody would be told: set HOOK and MAIL_PASSWORD", 4)
+    assert found(**ENVIRONMENT, HOOK="https://hooks.example.com/secret")[1] == 0
 
 
 # --- the whole program
