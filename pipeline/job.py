@@ -244,9 +244,10 @@ class ReportSettings(_Section):
 
 
 class LedgerSettings(_Section):
-    """Where the SQLite file is, absolute."""
+    """Where the SQLite file is, absolute, and for how long it keeps what no file has; None: for ever."""
 
     path: FilePath
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
 
 
 class NotifySettings(_Section):

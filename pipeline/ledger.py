@@ -1,8 +1,8 @@
 """The SQLite file that knows every file, chunk, attempt and answer; the ledger's modules alone know sqlite3.
 
 One process writes, under a lock that the kernel drops when the process dies; others may read meanwhile
-(write-ahead log). An answer counts only when it is on disk: each transaction is flushed. Nothing is
-ever removed: an answer is found again by its chunk id whatever became of the file.
+(write-ahead log). An answer counts only when it is on disk: each transaction is flushed. It is found again by
+its chunk id whatever became of the file, until ``remove_unused`` is asked to remove what no file has.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import ledger_batches, ledger_file, ledger_memory, proofs
+from pipeline import ledger_batches, ledger_file, ledger_memory, ledger_retention, ledger_spending, proofs
 from pipeline.domain import (
     RULES_MODEL,
     Answer,
@@ -206,7 +207,7 @@ class Ledger:
             reason,
             attempts,
             request_id,
-            json.loads(result) if result is not None else None,
+            _parsed(result, chunk) if result is not None else None,
             model,
             split_after,
             proofs.loaded(proof) if proof is not None else None,
@@ -449,34 +450,20 @@ class Ledger:
         return frozenset(row[0] for row in rows)
 
     def spending(self, run: str | None = None) -> Spending:
-        """What a run's requests came to, or those of all runs.
+        """What a run's requests came to, or those of all runs, removed ones too.
 
         A cost is unknown as soon as that of one request is that may have been billed.
         """
-        where = "t.run = ?" if run else "1"
-        row = self._database.execute(
-            f"""
-            WITH sent AS (
-                SELECT t.*,
-                    EXISTS (SELECT 1 FROM attempts e
-                        WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome IS NOT 'answered') AS again,
-                    EXISTS (SELECT 1 FROM attempts e
-                        WHERE e.chunk = t.chunk AND e.id < t.id AND e.outcome != 'answered') AS after_failure,
-                    t.cost_usd IS NULL
-                        AND (t.ended_at IS NULL OR t.may_be_billed OR t.input_tokens IS NOT NULL) AS unpriced
-                FROM attempts t WHERE {where})
-            SELECT count(*), coalesce(sum(again), 0),
-                coalesce(sum(after_failure AND outcome = 'answered'), 0),
-                coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
-                coalesce(sum(cache_read_tokens), 0), coalesce(sum(cache_write_tokens), 0),
-                CASE WHEN coalesce(sum(unpriced), 0) = 0 THEN total(cost_usd) END,
-                CASE WHEN coalesce(sum(again AND unpriced), 0) = 0 THEN total(cost_usd) FILTER (WHERE again) END,
-                total(cost_usd), coalesce(sum(unpriced), 0)
-            FROM sent
-            """,  # noqa: S608 - the pieces are constants of this module
-            (run,) if run else (),
-        ).fetchone()
-        return Spending(row[0], row[1], row[2], Usage(*row[3:7]), *row[7:])
+        return ledger_spending.spending(self._database, run)
+
+    def remove_unused(self, now: datetime, keep_days: int) -> int:
+        """Remove the contents that no file has had for so many days, with all that is known of them; how many.
+
+        What they cost stays known as a sum. A content counts as unused from the first call that finds it so, and
+        none is removed while there is a file that cannot be read: nobody knows what it holds.
+        """
+        with self.transaction():
+            return ledger_retention.remove_unused(self._database, now, keep_days)
 
     def cut_off_attempts(self) -> int:
         """Requests without an end: in flight now, or cut off, and then perhaps billed without an answer.
@@ -490,6 +477,14 @@ class Ledger:
             """
         ).fetchone()
         return int(row[0])
+
+
+def _parsed(result: str, chunk: str) -> Mapping[str, Any]:
+    with suppress(ValueError):
+        value = json.loads(result)
+        if isinstance(value, dict):
+            return value
+    raise sqlite3.DatabaseError(f"the answer of chunk {chunk} is no JSON object")
 
 
 def _layout(text_chars: str, scans: str, bookmarks: str) -> Layout:

@@ -171,6 +171,27 @@ _MIGRATIONS = (
     ) STRICT;
     CREATE INDEX batched_in ON batched (batch);
     """,
+    """
+    CREATE TABLE unused (           -- contents that no file had at the end of a run that removes such
+        content TEXT PRIMARY KEY,
+        since TEXT NOT NULL         -- the first such run
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE removed_attempts ( -- what removed attempts came to, a row for each removal; columns as in Spending
+        id INTEGER PRIMARY KEY,
+        removed_at TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        retries INTEGER NOT NULL,
+        chunks_recovered INTEGER NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_read_tokens INTEGER NOT NULL,
+        cache_write_tokens INTEGER NOT NULL,
+        known_usd REAL NOT NULL,
+        unpriced INTEGER NOT NULL,
+        retries_known_usd REAL NOT NULL,
+        retries_unpriced INTEGER NOT NULL
+    ) STRICT;
+    """,
 )
 
 

@@ -25,8 +25,9 @@ from pipeline.errors import LedgerError
 _PREFIXES = [f"{number:03x}" for number in range(4096)]  # where to look for hashes that no other table knows
 _GAP = 2000  # rows; so many numbers in a row without one are the end
 
-_HASHES = {"chunks": "id", "answers": "chunk", "proofs": "chunk", "contents": "sha256"}  # tables and their keys
-_NUMBERS = {"runs": "rowid", "attempts": "id"}
+_HASHES = {"chunks": "id", "answers": "chunk", "proofs": "chunk", "contents": "sha256", "unused": "content"}
+_NUMBERS = {"runs": "rowid", "attempts": "id", "removed_attempts": "id", "batched": "attempt"}
+_OF_CONTENTS = ("contents", "unused")
 
 # Keys of chunks, and of contents, by the tables that were read and by the indexes of the damaged file.
 _CHUNKS_READ = "SELECT id FROM chunks UNION SELECT chunk FROM attempts UNION SELECT chunk FROM answers"
@@ -97,7 +98,7 @@ def _read_into(old: Path, new: Path) -> tuple[dict[str, int], tuple[str, ...], i
                 table.read()
             for table in (*tables, *tables):  # again with the keys that the others had
                 if table.is_damaged:
-                    table.read_between(_known(source, target, of_contents=table.name == "contents"))
+                    table.read_between(_known(source, target, of_contents=table.name in _OF_CONTENTS))
             lost = _mended(target, names)
             rows = {name: int(target.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in names}  # noqa: S608 - a constant
     return rows, tuple(table.name for table in tables if table.is_damaged), lost
@@ -136,6 +137,9 @@ def _mended(target: sqlite3.Connection, names: Sequence[str]) -> int:
         target.execute("DELETE FROM proofs WHERE chunk NOT IN (SELECT chunk FROM answers)")
     for name in {"unfinished", "reported"} & set(names):
         target.execute(f"DELETE FROM {name} WHERE run NOT IN (SELECT id FROM runs)")  # noqa: S608 - a constant
+    if "batched" in names:
+        target.execute("DELETE FROM batched WHERE attempt NOT IN (SELECT id FROM attempts)")
+        target.execute("DELETE FROM batched WHERE batch NOT IN (SELECT id FROM batches)")
     lost = "state = 'answered' AND id NOT IN (SELECT chunk FROM answers)"
     return target.execute(f"UPDATE chunks SET state = 'open' WHERE {lost}").rowcount  # noqa: S608 - a constant
 

@@ -89,6 +89,10 @@ def run_job(
             sandbox.stop()
             unfinished = [d.path for d in result.documents if _is_unfinished(d)]
             ledger.finish_run(result.run, unfinished, to_remember)
+        if stop is None and job.ledger.keep_days is not None:
+            removed = ledger.remove_unused(datetime.now(UTC), job.ledger.keep_days)
+            if removed:
+                observer.said(f"removed from the ledger: {removed} contents unused for {job.ledger.keep_days} days")
     return result
 
 
