@@ -769,4 +769,8 @@ def test_every_section_and_setting_of_the_example_is_known() -> None:
         "anthropic_version",
         "headers",
     }
-    assert {key for section, key in known - documented if section != "endpoint"} == {"max_input_tokens", "csv_bom", "keep_days"}
+    assert {key for section, key in known - documented if section != "endpoint"} == {
+        "max_input_tokens",
+        "csv_bom",
+        "keep_days",
+    }
