@@ -24,6 +24,7 @@ from pipeline.text import printable, shortened
 if TYPE_CHECKING:
     from pipeline.domain import RunResult
     from pipeline.job import Job
+    from pipeline.run import Status
     from pipeline.standing import PlannedDocument
 
 _ENDPOINTS = click.Choice(["offline", "yourouter", "anthropic", "custom"])
@@ -96,26 +97,43 @@ def plan(job: str, endpoint: str | None, as_json: bool) -> int:
 
 @main.command()
 @_job_options
-def status(job: str, endpoint: str | None) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--verify", is_flag=True, help="Check the ledger from end to end, and hash every file again.")
+def status(job: str, endpoint: str | None, as_json: bool, verify: bool) -> int:
     """What the ledger knows; works during a run."""
     from pipeline import run
-    from pipeline.reports import presentation
 
     loaded = _loaded(job, endpoint)
+    if verify:
+        return _verify(loaded, as_json)
     books = run.status_job(loaded)
-    if books.result is None:
-        click.echo(f"{loaded.name} never ran; `{_command('run', job)}` begins")
-        return ExitCode.COMPLETE
-    _show_summary(loaded, job, endpoint, books.result)
-    click.echo(f"all runs    {books.spending.requests} requests, cost {presentation.spent(books.spending)}")
-    for batch in books.batches:
-        click.echo(
-            f"batch       {batch.name or 'not known to have arrived'}: {batch.requests} requests since "
-            f"{batch.begun_at[:16].replace('T', ' ')} UTC, {batch.status or 'sent'}"
+    if as_json:
+        from pipeline.reports import json_report
+
+        _print_json(
+            {"job": loaded.name, **json_report.status(books.result, books.spending, books.cut_off, books.batches)}
         )
-    if books.cut_off:
-        click.echo(f"cut off     {books.cut_off} requests without an end: in flight now, or when a run was killed")
+    else:
+        _show_status(loaded, job, endpoint, books)
     return ExitCode.COMPLETE
+
+
+def _verify(job: Job, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from pipeline.verify import verify_job
+
+    verified = verify_job(job)
+    if as_json:
+        _print_json({"job": job.name, **asdict(verified)})
+    else:
+        for line in verified.wrong:
+            click.echo(f"WRONG  {line}")
+        for line in verified.notes:
+            click.echo(f"note   {line}")
+        if not verified.wrong:
+            click.echo(f"ok     the ledger is in order; {verified.files} files were hashed")
+    return ExitCode.LEDGER if verified.wrong else ExitCode.COMPLETE
 
 
 @main.command()
@@ -339,6 +357,23 @@ def _short_path(path: Path) -> str:
     """Relative to here where that is shorter to read."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _show_status(job: Job, name: str, endpoint: str | None, books: Status) -> None:
+    from pipeline.reports import presentation
+
+    if books.result is None:
+        click.echo(f"{job.name} never ran; `{_command('run', name)}` begins")
+        return
+    _show_summary(job, name, endpoint, books.result)
+    click.echo(f"all runs    {books.spending.requests} requests, cost {presentation.spent(books.spending)}")
+    for batch in books.batches:
+        click.echo(
+            f"batch       {batch.name or 'not known to have arrived'}: {batch.requests} requests since "
+            f"{batch.begun_at[:16].replace('T', ' ')} UTC, {batch.status or 'sent'}"
+        )
+    if books.cut_off:
+        click.echo(f"cut off     {books.cut_off} requests without an end: in flight now, or when a run was killed")
 
 
 def _show_plan(job: Job, documents: Sequence[PlannedDocument], as_json: bool) -> None:

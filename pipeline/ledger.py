@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import ledger_batches, ledger_file, ledger_memory, ledger_retention, ledger_spending, proofs
+from pipeline import ledger_audit, ledger_batches, ledger_file, ledger_memory, ledger_retention, ledger_spending, proofs
 from pipeline.domain import (
     RULES_MODEL,
     Answer,
@@ -207,7 +207,7 @@ class Ledger:
             reason,
             attempts,
             request_id,
-            _parsed(result, chunk) if result is not None else None,
+            _parsed(result, chunk) if result is not None or state == ChunkState.ANSWERED else None,
             model,
             split_after,
             proofs.loaded(proof) if proof is not None else None,
@@ -465,6 +465,10 @@ class Ledger:
         with self.transaction():
             return ledger_retention.remove_unused(self._database, now, keep_days)
 
+    def audit(self) -> ledger_audit.Audit:
+        """Whether the file is whole and its books are right; reads all of it."""
+        return ledger_audit.audit(self._database)
+
     def cut_off_attempts(self) -> int:
         """Requests without an end: in flight now, or cut off, and then perhaps billed without an answer.
 
@@ -479,12 +483,12 @@ class Ledger:
         return int(row[0])
 
 
-def _parsed(result: str, chunk: str) -> Mapping[str, Any]:
+def _parsed(result: str | None, chunk: str) -> Mapping[str, Any]:
     with suppress(ValueError):
-        value = json.loads(result)
+        value = json.loads(result or "")
         if isinstance(value, dict):
             return value
-    raise sqlite3.DatabaseError(f"the answer of chunk {chunk} is no JSON object")
+    raise sqlite3.DatabaseError(f"the answer of chunk {chunk} is {'no JSON object' if result else 'not there'}")
 
 
 def _layout(text_chars: str, scans: str, bookmarks: str) -> Layout:

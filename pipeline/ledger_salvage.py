@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import ledger_file
+from pipeline import ledger_audit, ledger_file
 from pipeline.errors import LedgerError
 
 _PREFIXES = [f"{number:03x}" for number in range(4096)]  # where to look for hashes that no other table knows
@@ -39,7 +39,6 @@ _CHUNKS_INDEXED = (
 _CONTENTS_INDEXED = ("SELECT content FROM chunks INDEXED BY chunks_of_content ORDER BY content {order}",)
 
 _JSON = {"result", "proof", "text_chars", "scans", "bookmarks", "risks", "carried"}  # columns
-_NO_ANSWER = "CASE WHEN json_valid(result) THEN json_type(result) != 'object' ELSE 1 END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def salvage(path: Path, time: str) -> Salvaged | None:
 def _read_into(old: Path, new: Path) -> tuple[dict[str, int], tuple[str, ...], int] | None:
     """Rows by table, damaged tables and lost answers; None if nothing is wrong with the ``old`` one."""
     with ledger_file.as_it_is(old) as (source, version):
-        if _is_in_order(source):
+        if not ledger_audit.damage(source):
             return None
         with ledger_file.loading(new, version) as target:
             names = [name for (name,) in target.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -102,14 +101,6 @@ def _read_into(old: Path, new: Path) -> tuple[dict[str, int], tuple[str, ...], i
             lost = _mended(target, names)
             rows = {name: int(target.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in names}  # noqa: S608 - a constant
     return rows, tuple(table.name for table in tables if table.is_damaged), lost
-
-
-def _is_in_order(source: sqlite3.Connection) -> bool:
-    with suppress(sqlite3.DatabaseError):
-        [(word,)] = source.execute("PRAGMA integrity_check(1)")
-        [(broken,)] = source.execute(f"SELECT count(*) FROM answers WHERE {_NO_ANSWER}")  # noqa: S608 - a constant
-        return word == "ok" and not broken
-    return False
 
 
 def _known(source: sqlite3.Connection, target: sqlite3.Connection, of_contents: bool) -> set[str]:

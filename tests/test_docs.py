@@ -32,6 +32,7 @@ from pipeline.domain import (
     QuoteCheck,
     RunStatus,
     Severity,
+    Spending,
 )
 from pipeline.errors import ExitCode
 from pipeline.faults import FaultKind, load_script, parse_rates
@@ -282,6 +283,16 @@ def test_every_key_of_report_json_is_documented() -> None:
     listed = [row[0].strip("`") for row in rows(section(REPORT, "## report.json")) if len(row) == 3 and row[0] != "key"]
 
     assert sorted(listed) == sorted(key_paths(rendered))
+
+
+def test_every_key_of_the_status_is_documented() -> None:
+    """Those that are not keys of report.json too."""
+    document = replace(a_document(), status=DocumentStatus.FAILED)
+    printed = {"job": "x", **json_report.status(a_result(document), Spending(), 0, ())}
+    of_reports = {"run": None, "totals": None}
+    listed = [row[0] for row in rows(section(REPORT, "## docpipe status --json")) if len(row) == 3 and row[0] != "key"]
+
+    assert sorted(re.findall(r"`([^`]+)`", " ".join(listed))) == sorted(key_paths({**printed, **of_reports}))
 
 
 @pytest.mark.parametrize("kind", [RunStatus, DocumentStatus, ChunkState, QuoteCheck, Severity, Change])

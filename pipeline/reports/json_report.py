@@ -9,8 +9,24 @@ from dataclasses import asdict
 from itertools import takewhile
 from typing import Any
 
-from pipeline.domain import Change, DocumentResult, DocumentStatus, QuoteCheck, Risk, RunResult, Severity
-from pipeline.reports.presentation import documents_that, gone_risks, recovered_documents, risks_that
+from pipeline.domain import (
+    Change,
+    DocumentResult,
+    DocumentStatus,
+    OpenBatch,
+    QuoteCheck,
+    Risk,
+    RunResult,
+    Severity,
+    Spending,
+)
+from pipeline.reports.presentation import (
+    documents_that,
+    gone_risks,
+    needing_attention,
+    recovered_documents,
+    risks_that,
+)
 
 SCHEMA = 1
 
@@ -116,6 +132,35 @@ def _compared(result: RunResult) -> dict[str, Any] | None:
     }
 
 
+def status(result: RunResult | None, all_runs: Spending, cut_off: int, batches: Sequence[OpenBatch]) -> dict[str, Any]:
+    """What ``docpipe status --json`` prints: the last run, None before the first, and what all runs sent."""
+    unfinished = needing_attention(result) if result else []
+    return {
+        "run": head(result)["run"] if result else None,
+        "totals": totals(result) if result else None,
+        "unfinished": [
+            {"path": d.path, "status": d.status, "reason": d.reason, "missing_pages": _missing(d)} for d in unfinished
+        ],
+        "all_runs": {
+            "requests": all_runs.requests,
+            "retries": all_runs.retries,
+            "input_tokens": all_runs.usage.input_tokens,
+            "output_tokens": all_runs.usage.output_tokens,
+            "cost_usd": all_runs.cost_usd,
+            "known_usd": all_runs.known_usd,
+            "unpriced": all_runs.unpriced,
+            "cut_off": cut_off,
+        },
+        "batches": [
+            {"name": b.name, "requests": b.requests, "begun_at": b.begun_at, "status": b.status} for b in batches
+        ],
+    }
+
+
+def _missing(document: DocumentResult) -> list[list[int]]:
+    return [[r.first, r.last] for r in document.missing_pages]
+
+
 def totals(result: RunResult) -> dict[str, Any]:
     """What all documents and the run's requests add up to, under the names of report.json.
 
@@ -183,7 +228,7 @@ def document(document: DocumentResult) -> dict[str, Any]:
         "status": document.status,
         "reason": document.reason,
         "note": document.note,
-        "missing_pages": [[r.first, r.last] for r in document.missing_pages],
+        "missing_pages": _missing(document),
         "summary": document.summary,
         "summary_note": document.summary_note,
         "document_type": document.document_type,
