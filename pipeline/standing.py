@@ -192,7 +192,10 @@ class Standing:
             synthesis = self._synthesis(chunks)
             if synthesis is None or planner.is_due(known.get(synthesis.id, _OPEN), failed_only):
                 requests.append(planner.expected_synthesis_usage(len(chunks) * planner.SUMMARY_CHARACTERS))
-        return tuple(requests)
+        in_batch = len(requests) if self.job.endpoint.batch_retry == "batch" else len(due)
+        return tuple(
+            replace(usage, batch=self.job.endpoint.batch and number < in_batch) for number, usage in enumerate(requests)
+        )
 
     def _distinct_contents(self) -> Iterator[Content]:
         for sha256 in dict.fromkeys(file.sha256 for file in self.files):

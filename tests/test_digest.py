@@ -183,7 +183,7 @@ def test_a_changed_risk_tells_what_it_was() -> None:
     shown = " ".join(Outline(html.render_document(document, a_result())).text.split())
     assert "In the last run: medium, page 4. The quote then and now" in shown
     assert "Renews for [−one year.−] {+three years.+}" in shown
-    assert "In the last run: medium, page 4" in Outline(html.render(compared(a_result(document)))).text
+    assert "In the last run: medium, page 4" in Outline("".join(html.render(compared(a_result(document))))).text
     same_words = replace(document, risks=(replace(risk, quote=then.quote),))
     assert "In the last run: medium, page 4.\n" in markdown.render_document(same_words, a_result())
 

@@ -167,6 +167,16 @@ def test_the_smallest_file_gets_the_documented_defaults(job: Loader, tmp_path: P
     )
 
 
+@pytest.mark.parametrize("argument", [None, "yourouter"], ids=["in the file", "by option"])
+def test_batches_are_refused_where_the_endpoint_offers_none(job: Loader, argument: str | None) -> None:
+    """Whoever chose the endpoint; those that offer them take the same file."""
+    text = SMALLEST + f'\n[endpoint]\nuse = "{"anthropic" if argument else "yourouter"}"\nbatch = true\n'
+
+    with pytest.raises(SettingsError, match="'yourouter' offers no Message Batches; set batch = false"):
+        job(text, endpoint=argument)
+    assert job(text, endpoint="anthropic").endpoint.batch
+
+
 def test_a_job_is_frozen_and_travels_between_processes(job: Loader) -> None:
     """No setting can change after loading, and a pickled job is the same job."""
     loaded = job(SMALLEST)
