@@ -114,7 +114,8 @@ class Batches:
                     return {"type": "canceled"}
                 if request["params"].get("stream"):
                     return _refused("stream: not supported in a batch")
-                return await self._answer_one(json.dumps(request["params"]).encode())
+                params = json.dumps(request["params"], ensure_ascii=False, separators=(",", ":"))
+                return await self._answer_one(params.encode("utf-8", "replace"))
 
         results = await asyncio.gather(*map(process, batch.requests))
         lines = []

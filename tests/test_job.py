@@ -37,6 +37,8 @@ effort = "low"
 output = "auto"
 stream = false
 batch = false
+batch_retry = "live"
+batch_wait_hours = 24
 timeout_seconds = 600
 
 [split]
@@ -164,6 +166,8 @@ def test_the_smallest_file_gets_the_documented_defaults(job: Loader, tmp_path: P
         stream=False,
         batch=False,
         timeout_seconds=600.0,
+        batch_retry="live",
+        batch_wait_hours=24.0,
     )
 
 

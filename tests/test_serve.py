@@ -316,6 +316,7 @@ def test_a_stream_error_without_a_stream_is_an_overload() -> None:
         (FaultKind.MAX_TOKENS, "max_tokens", "```json"),
         (FaultKind.REFUSAL, "refusal", ""),
         (FaultKind.SLOW, "end_turn", "```json"),
+        (FaultKind.EXPIRED, "end_turn", "```json"),
     ],
 )
 def test_a_message_can_be_whole_but_useless(kind: FaultKind, stop_reason: str, beginning: str, stream: bool) -> None:
@@ -329,7 +330,7 @@ def test_a_message_can_be_whole_but_useless(kind: FaultKind, stop_reason: str, b
     assert message.stop_reason == stop_reason
     assert message.text.startswith(beginning)
     assert bool(message.text) == bool(beginning)
-    assert message.text.endswith("```") == (kind is FaultKind.SLOW)
+    assert message.text.endswith("```") == (kind in (FaultKind.SLOW, FaultKind.EXPIRED))
     assert endpoint.seen[0].answered
 
 
