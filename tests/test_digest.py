@@ -116,6 +116,15 @@ def test_a_digest_says_when_nothing_is_new() -> None:
     assert "Not fully read" not in text
 
 
+def test_nothing_new_is_said_of_what_was_read_alone() -> None:
+    """Of a file that could not be opened nobody knows what changed in it."""
+    result = compared(a_result(a_document(), an_unopened_document()))
+
+    assert "Nothing is new or changed in what was read since the run of" in digest.render(result)
+    assert "Nothing changed in what was read." in html.render(result)
+    assert "the same risks." in html.render(compared(a_result(a_document())))
+
+
 def test_the_first_digest_shows_the_worst() -> None:
     """Without an earlier run nothing is called new."""
     text = digest.render(a_result(a_document(risks=(a_risk("Small", Severity.LOW), a_risk("Big")))))

@@ -67,7 +67,8 @@ def _changes(result: RunResult) -> Iterator[str]:
     since = f"since the run of {moment(result.compared.finished_at)}"
     yield "## New"
     if not found:
-        yield f"Nothing is new or changed {since}."
+        so_far = " in what was read" if needing_attention(result) else ""
+        yield f"Nothing is new or changed{so_far} {since}."
         return
     yield f"What changed {since}: {_counted_news(found)}."
     yield from _risks(sorted((*found.new_risks, *found.changed_risks), key=lambda row: row[1].severity.rank))
