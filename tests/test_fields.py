@@ -29,7 +29,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import SettingsError
 from pipeline.fields import MOST_NULLABLE, ResultField
-from pipeline.messages import RESULT_SCHEMA, Message, request_fingerprint, result_schema
+from pipeline.messages import EARLIER_RESULT_SCHEMA, RESULT_SCHEMA, Message, request_fingerprint, result_schema
 from pipeline.planner import PlannedChunk
 from pipeline.reports import csv_report
 from tests.conftest import Workspace, write_pdf
@@ -254,6 +254,16 @@ def test_an_answer_that_leaves_a_field_out_is_no_answer() -> None:
     assert "fields lacks sender" in failure.reason
 
 
+@pytest.mark.parametrize(("own", "taken"), [({}, True), ({"fields": VALUES}, False)])
+def test_an_answer_to_settings_of_before_is_taken_if_they_asked_for_no_fields(own: dict[str, Any], taken: bool) -> None:
+    """Nobody knows which fields they were, and an answer without them must not be kept as a whole one."""
+    result = {"summary": "S.", "document_type": "", "parties": [], "key_dates": [], "risks": [], **own}
+
+    outcome = judge(Message(json.dumps(result), "end_turn", "m", None), EARLIER_RESULT_SCHEMA, Exchange())
+
+    assert isinstance(outcome, Answer) is taken
+
+
 # --- merged
 
 
@@ -344,6 +354,21 @@ def test_hostile_pages_do_not_hold_up_the_rules(text: str) -> None:
 
 
 # --- the sample jobs from end to end
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_fields_come_through_however_a_chunk_is_sent(workspace: Workspace, batch: bool) -> None:
+    """One by one and in batches; a run after a change of the description asks again, another asks for nothing."""
+    write_pdf(workspace.docs / "a.pdf", ["Invoice\nTotal amount: EUR 1,234.50"])
+    asks = workspace.write_job(endpoint={"batch": batch}).read_text() + toml(NUMBER)
+
+    workspace.job_file.write_text(asks)
+    first, second = workspace.run(), workspace.run()
+    workspace.job_file.write_text(asks.replace("The gross total", "The sum"))
+    third = workspace.run()
+
+    assert [run.documents[0].fields[0].value for run in (first, second, third)] == [1234.5] * 3
+    assert [run.spending.requests for run in (first, second, third)] == [1, 0, 1]
 
 
 def ran(workspace: Workspace, name: str) -> dict[str, Any]:
