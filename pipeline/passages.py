@@ -94,12 +94,17 @@ def is_whole(text: Text, start: int, end: int) -> bool:
         return False
     if _cuts_number(raw, normal, start, end, begin, stop):
         return False
+    return not cuts_words(raw, begin, stop)
+
+
+def cuts_words(raw: str, begin: int, stop: int) -> bool:
+    """Whether a passage of a text cuts a word at its edges, or leaves a negation out beside it."""
     edge, rim = _gap_before(raw, begin, _UNSEEN), _gap_after(raw, stop, _UNSEEN)
     if _spaced(raw[begin]) and (_spaced(raw[edge - 1 : edge]) or _BROKEN_WORD.search(raw, max(0, begin - 16), begin)):
-        return False
+        return True
     if _spaced(raw[stop - 1]) and (_spaced(raw[rim : rim + 1]) or _WORD_GOES_ON.match(raw, stop)):
-        return False
-    return _negation_before(raw, begin) is None and _negation_after(raw, stop) is None
+        return True
+    return _negation_before(raw, begin) is not None or _negation_after(raw, stop) is not None
 
 
 def _cuts_number(raw: str, normal: str, start: int, end: int, begin: int, stop: int) -> bool:

@@ -23,6 +23,7 @@ _LEAST_CHARS = 50  # of a normal form: a page with fewer has no text layer worth
 _MOST_PAGES = 1_000  # beside those of the chunk that are read for a quote: half a second to some seconds
 _MOST_HELD_CHARS = 20_000_000
 _MOST_FOUND_CHARS = 2_000
+_EDGE_CHARS = 500  # from an edge of a page: there a header or a footer may be all that stands between
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,28 @@ def _place(claim: Claim, texts: _Texts, chunk: Sequence[int]) -> _Place:
 def _on_named(sought: Quote, texts: _Texts, named: int | None) -> _Place | None:
     if named is None:
         return None
-    spans = quotes.find(sought, texts[named])
+    spans = _on_page(sought, texts, named)
     if not spans:
         across = _across(sought, texts, named), _across(sought, texts, named - 1)
         spans = across[0][:1] or across[1][1:]
     return _Place(QuoteCheck.VERIFIED, named, spans) if spans else None
+
+
+def _on_page(sought: Quote, texts: _Texts, page: int) -> tuple[Span, ...]:
+    """Where a quote stands on a page; nothing where the words go on beyond it and say something else."""
+    spans = quotes.find(sought, texts[page])
+    if not spans:
+        return ()
+    text, (first, last) = texts[page], (spans[0], spans[-1])
+    is_first, is_last = first[0] < _EDGE_CHARS, len(text.raw) - last[1] < _EDGE_CHARS
+    if not (is_first or is_last):
+        return spans
+    lines = quotes.running_lines([texts[other] for other in texts.existing(range(page - 2, page + 3))])
+    if is_first and page > 1 and quotes.is_cut_before(texts[page - 1], text, first, lines):
+        return ()
+    if is_last and page < texts.count and quotes.is_cut_behind(text, texts[page + 1], last, lines):
+        return ()
+    return spans
 
 
 def _across(sought: Quote, texts: _Texts, first: int) -> tuple[Span, ...]:
@@ -150,7 +168,7 @@ def _across(sought: Quote, texts: _Texts, first: int) -> tuple[Span, ...]:
 
 def _on_another(sought: Quote, texts: _Texts, order: Sequence[int]) -> _Place | None:
     for page in _nearest_first(order, texts.count):
-        spans = quotes.find(sought, texts[page]) or _across(sought, texts, page)[:1]
+        spans = _on_page(sought, texts, page) or _across(sought, texts, page)[:1]
         if spans:
             return _Place(QuoteCheck.PAGE_CORRECTED, page, spans)
     return None

@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.normal_form import belongs_to_number, normal_form
-from pipeline.passages import UNSPACED, Span, Text, is_negation_left_out, is_whole, whole_words
+from pipeline.passages import UNSPACED, Span, Text, cuts_words, is_negation_left_out, is_whole, whole_words
 
 _SHORT_CHARS = 12  # of a normal form: fewer are found anywhere by accident
 _PART_CHARS = 6  # of a part between ellipses
 _DENSE = 3  # a character of a script without spaces says as much as so many letters
 _EDGE_LINES = 3
+_ACROSS_CHARS = 300  # of the next page that tell how words go on
 _MOST_PLACES = 50  # that are looked at where a quote stands often, but never as whole words
 
 _ELLIPSIS = re.compile(r"[\[(]\s*(?:…|\.{3,})\s*[\])]|…|\.{3,}|(?:\. ){2,}\.")
@@ -85,6 +86,25 @@ def find_across(sought: Quote, first: Text, second: Text, running: Collection[st
         if start < len(tail) < end:
             return (tail_start + start, tail_end), (head, head + end - len(tail) - 1)
     return None
+
+
+def is_cut_before(before: Text, text: Text, span: Span, running: Collection[str]) -> bool:
+    """Whether words with which a page begins go on from the page ``before``: from "un-", or from "not"."""
+    start, end = span
+    if text.raw[_without_first(text.raw, running) : start].strip():
+        return False
+    foot = _without_last(before.raw, running)
+    tail = before.raw[max(0, foot - _ACROSS_CHARS) : foot] + "\n"
+    return cuts_words(tail + text.raw[start:end], len(tail), len(tail) + end - start)
+
+
+def is_cut_behind(text: Text, after: Text, span: Span, running: Collection[str]) -> bool:
+    """Whether words with which a page ends go on with the page ``after``."""
+    start, end = span
+    if text.raw[end : _without_last(text.raw, running)].strip():
+        return False
+    head = _without_first(after.raw, running)
+    return cuts_words(f"{text.raw[start:end]}\n{after.raw[head : head + _ACROSS_CHARS]}", 0, end - start)
 
 
 def running_lines(texts: Sequence[Text]) -> frozenset[str]:

@@ -171,6 +171,26 @@ def test_what_cannot_be_opened_cannot_be_checked(tmp_path: Path, data: bytes) ->
     assert checked(source_of(path), 1, FILLER) == ("not_checkable", 1)
 
 
+@pytest.mark.parametrize(
+    ("foot", "head", "words", "page"),
+    [
+        ("The Supplier may not", "terminate it at any time in its discretion.", "terminate it at any time", 2),
+        ("It is not\nPage 1", "liable for the damages of the Customer.", "liable for the damages", 2),
+        ("Any un-", "lawful use of the data ends the licence.", "lawful use of the data", 2),
+        ("The Supplier shall indemnify", "no Customer at all for it.", "The Supplier shall indemnify", 1),
+    ],
+)
+def test_what_the_page_before_or_behind_turns_around_is_not_word_for_word(
+    tmp_path: Path, foot: str, head: str, words: str, page: int
+) -> None:
+    """A break between pages hides no negation and no part of a word, nor does a footer."""
+    path = write_pdf(tmp_path / "a.pdf", [f"{FILLER}\n{foot}", f"{head}\n{FILLER}\nPage 2", f"{FILLER}\nPage 3"])
+
+    assert proof(source_of(path), page, words).check is QuoteCheck.ALTERED
+    harmless = write_pdf(tmp_path / "b.pdf", [f"{FILLER}\nIt ends here.\n{words}", f"{words}\n{FILLER}"])
+    assert proof(source_of(harmless), page, words).check is QuoteCheck.VERIFIED
+
+
 def test_a_file_whose_password_is_not_here_is_not_judged() -> None:
     """It was opened before; another run may have the password again."""
     with pytest.raises(PdfError, match="password"):
