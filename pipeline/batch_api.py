@@ -89,7 +89,8 @@ def outcome_of(result: Result, batch: Batch, schema: Schema, note: str | None) -
         case Message() as message:
             # By the API's documentation all of it is billed at the price of batches, whatever the line says.
             usage = replace(message.usage, batch=True) if message.usage else None
-            outcome = answers.judge(message, schema, replace(exchange, status=200, model=message.model, usage=usage))
+            exchange = replace(exchange, status=200, model=message.model, usage=usage, message_id=message.id)
+            outcome = answers.judge(message, schema, exchange)
             return replace(outcome, note=note) if isinstance(outcome, Answer) else outcome
         case ApiError() as error:
             return failures.of_batched(error, replace(exchange, request_id=error.request_id or batch.id))

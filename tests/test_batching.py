@@ -19,7 +19,7 @@ from pipeline.domain import Answer, DocumentStatus, RunResult, Usage
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.message_batches import Batch
 from pipeline.serve import Endpoint, running
-from tests.conftest import DEADLINE_S, KEY, Workspace, clause, wait_until, write_pdf
+from tests.conftest import DEADLINE_S, KEY, Quiet, Workspace, clause, wait_until, write_pdf
 
 DOCUMENTS, PAGES = 3, 2
 CHUNKS = DOCUMENTS * PAGES
@@ -126,6 +126,19 @@ def test_the_built_in_endpoint_takes_batches_in_this_process(workspace: Workspac
     """No socket, no key."""
     prepare(workspace, None)
     assert workspace.run().run.exit_code == 0
+
+
+def test_each_result_of_a_batch_names_its_message(workspace: Workspace) -> None:
+    """Those who watch are told one for each request, each the first, with the id of its message and of the batch."""
+    watched = Quiet()
+    with running(Endpoint()) as base_url:
+        prepare(workspace, base_url)
+        workspace.run(observer=watched)
+
+    wires = [outcome.exchange for outcome in watched.outcomes if isinstance(outcome, Answer)]
+    assert len(wires) == len(watched.outcomes) == len({wire.message_id for wire in wires}) == CHUNKS
+    assert all((wire.message_id or "").startswith("msg_") for wire in wires)
+    assert len({wire.request_id for wire in wires}) == 1
 
 
 def test_no_request_of_a_batch_asks_for_a_stream(workspace: Workspace) -> None:
