@@ -209,6 +209,8 @@ class Batcher:
                     break
                 await self._unless_interrupted(self._clock.pause(min(pause_s, left_s)))
                 pause_s = min(pause_s * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
+        except OSError as error:  # a full disk; what was on its way is on record, and the next run finds it
+            self._end(Stop(ExitCode.SETTINGS, f"no batch can be written or read in {self._spool}: {error.strerror}"))
         finally:
             await self._preparing.abort()
         return self.stop

@@ -55,6 +55,7 @@ def test_sql_stands_in_the_ledger_alone() -> None:
         "pipeline.ledger_batches",
         "pipeline.ledger_file",
         "pipeline.ledger_memory",
+        "pipeline.ledger_salvage",
     }
 
 
