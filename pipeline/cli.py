@@ -158,7 +158,7 @@ def report(job: str, endpoint: str | None) -> int:
 @main.command()
 @_job_options
 def check(job: str, endpoint: str | None) -> int:
-    """Try everything that a run needs, a "Hello" to the model too."""
+    """Say what would go wrong tonight; sends a "Hello" to the model."""
     from pipeline import check as checks
 
     worst = ExitCode.COMPLETE

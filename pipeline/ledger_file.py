@@ -272,6 +272,18 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield database
 
 
+def needs_migrating(path: Path) -> bool:
+    """Whether the next run brings the ledger to this version.
+
+    Raises:
+        LedgerError: damaged, from a newer version, or not a ledger.
+    """
+    if not _exists(path):
+        return False
+    with _explained(path), _connected(path, "ro") as database:
+        return 0 < _version(database) < len(_MIGRATIONS)
+
+
 @contextmanager
 def loading(path: Path, version: int) -> Iterator[sqlite3.Connection]:
     """A new ledger of an older ``version`` to be filled: one transaction, and rows may come in any order.

@@ -59,6 +59,11 @@ def scan(
     return Scan(tuple(sorted(files, key=lambda file: file.path)), links_left_out)
 
 
+def unmatched(patterns: Sequence[str], files: Sequence[SourceFile]) -> list[str]:
+    """The globs that none of the files matches."""
+    return [pattern for pattern in patterns if not any(map(_matcher([pattern]), (file.path for file in files)))]
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A file, or a folder that could not be read (then ``problem`` says why)."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Any
 
 import h11
@@ -359,7 +360,7 @@ class _Wire:
         await self._writer.drain()
 
     def _head(self, reply: Reply, ends_connection: bool) -> bytes:
-        headers = list(reply.headers.items())
+        headers = [("date", formatdate(usegmt=True)), *reply.headers.items()]
         if "event-stream" not in reply.headers["content-type"]:  # a stream's length is not known in advance
             headers.append(("content-length", str(len(reply.body))))
         if ends_connection:

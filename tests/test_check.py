@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 from pipeline import check, job
 from pipeline.check import Finding
+from pipeline.client import Reply
 from pipeline.errors import ExitCode, SettingsError
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.ledger import Ledger
@@ -22,14 +25,17 @@ from pipeline.ledger_file import Lock
 from pipeline.serve import Endpoint, running
 from tests.conftest import DEADLINE_S, KEY, Workspace, clause, write_pdf
 
-THINGS = ["job file", "source folder", "report folder", "ledger", "price", "key", "model"]
+THINGS = [
+    "job file", "source folder", "report folder", "ledger", "temporary folder", "sandbox", "price", "key", "model",
+]  # fmt: skip
 NOBODY = 65534
 PRICES = {"input": 1.0, "output": 1.0}
 
 
-def findings(workspace: Workspace, **environment: str) -> dict[str, Finding]:
-    """What a check of the job file finds, by what was tried."""
-    return {one.what: one for one in check.check_job(job.load(workspace.job_file), environment)}
+def findings(workspace: Workspace, ahead: timedelta = timedelta(), **environment: str) -> dict[str, Finding]:
+    """What a check of the job file finds, by what was tried, on a machine whose clock is ``ahead``."""
+    loaded = job.load(workspace.job_file)
+    return {one.what: one for one in check.check_job(loaded, environment, lambda: datetime.now(UTC) + ahead)}
 
 
 def wrong(found: dict[str, Finding]) -> dict[str, ExitCode]:
@@ -131,7 +137,7 @@ for finding in check.check_job(loaded, {{}}):
     done = subprocess.run(run, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[1] for row in rows] == THINGS[:5]
+    assert [row[1] for row in rows] == THINGS[:7]
     return {what: int(code) for code, what, _ in rows if code != "0"}
 
 
@@ -202,7 +208,7 @@ def test_a_full_disk_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPa
     workspace.write_job()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12, 12_000_000))
     found = findings(workspace)
-    assert wrong(found) == {"report folder": ExitCode.SETTINGS, "ledger": ExitCode.SETTINGS}
+    assert wrong(found) == dict.fromkeys(["report folder", "ledger", "temporary folder"], ExitCode.SETTINGS)
     assert "only 12 MB are free" in found["report folder"].text
 
 
@@ -302,3 +308,102 @@ def test_a_model_that_does_not_say_hello_is_found(
     assert wrong(found) == {"model": exit_code}
     assert words in found["model"].text
     assert f"some-model at {base_url}" in found["model"].text
+
+
+def test_a_pattern_that_matches_nothing_is_named(workspace: Workspace) -> None:
+    """It may be a typing error; the other patterns do not hide it."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job(source={"include": ["**/*.PDF", "**/*.tif"]})
+    found = findings(workspace)
+    assert wrong(found) == {}
+    assert found["source folder"].text.endswith("1 files match; nothing matches **/*.tif")
+
+
+def test_a_folder_that_is_suddenly_empty_is_found(workspace: Workspace) -> None:
+    """A run will refuse."""
+    path = write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    workspace.run()
+    path.unlink()
+    found = findings(workspace)
+    assert wrong(found) == {"source folder": ExitCode.SETTINGS}
+    assert "there were 1 at the last run" in found["source folder"].text
+
+
+def test_a_large_file_needs_twice_its_size(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever copies of it may lie."""
+    workspace.docs.joinpath("big.pdf").touch()
+    os.truncate(workspace.docs / "big.pdf", 400_000_000)  # a sparse one
+    workspace.write_job()
+    free = shutil._ntuple_diskusage(10**12, 10**12, 600_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    found = findings(workspace)
+    assert list(wrong(found)) == ["report folder", "ledger", "temporary folder"]
+    assert "make room for 800 MB" in found["ledger"].text
+
+
+def test_a_ledger_with_damage_inside_is_found(workspace: Workspace) -> None:
+    """Not only one that does not open."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    workspace.run()
+    with workspace.ledger.open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(b"garbage " * 512)
+    found = findings(workspace)
+    assert wrong(found) == {"ledger": ExitCode.LEDGER}
+    assert "docpipe salvage" in found["ledger"].text
+
+
+def test_an_older_ledger_is_said_and_no_trouble(workspace: Workspace) -> None:
+    """The next run migrates it."""
+    workspace.write_job()
+    with Ledger.writing(workspace.ledger):
+        pass
+    database = sqlite3.connect(workspace.ledger)
+    database.execute("PRAGMA user_version = 3")
+    database.close()
+    found = findings(workspace)
+    assert wrong(found) == {}
+    assert "the next run migrates it" in found["ledger"].text
+
+
+def test_a_folder_for_metrics_that_cannot_be_made_is_found(workspace: Workspace) -> None:
+    """The run would end without them."""
+    (workspace.folder / "file").write_text("")
+    workspace.write_job(metrics={"textfile": "file/docpipe.prom"})
+    assert wrong(findings(workspace)) == {"metrics": ExitCode.SETTINGS}
+
+
+def test_a_sandbox_larger_than_the_machine_is_found(workspace: Workspace) -> None:
+    """Such a limit would never hold."""
+    workspace.write_job(sandbox={"memory_mb": 1_000_000})
+    assert wrong(findings(workspace)) == {"sandbox": ExitCode.SETTINGS}
+
+
+@pytest.mark.parametrize(("budget", "exit_code"), [({}, None), ({"max_usd": 1.0}, ExitCode.SETTINGS)])
+def test_an_old_price_spoils_a_budget(workspace: Workspace, budget: dict[str, object], exit_code: Any) -> None:
+    """It is said in any case."""
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url, endpoint={"model": "claude-sonnet-5-5"}, budget=budget)
+        found = findings(workspace, timedelta(days=3650), DOCPIPE_TEST_KEY=KEY)
+    assert "days ago" in found["price"].text
+    assert found["price"].exit_code == (exit_code or ExitCode.COMPLETE)
+
+
+@pytest.mark.parametrize(("minutes", "word"), [(7, "ahead of"), (-7, "behind")])
+def test_a_clock_that_is_wrong_is_found(workspace: Workspace, minutes: int, word: str) -> None:
+    """By the date that the endpoint's answer carries; four minutes are no matter."""
+    with running(Endpoint()) as base_url:
+        workspace.write_job(base_url, prices=PRICES)
+        found = findings(workspace, timedelta(minutes=minutes), DOCPIPE_TEST_KEY=KEY)
+        assert wrong(found) == {"clock": ExitCode.SETTINGS}
+        assert f"7 minutes {word} the endpoint's" in found["clock"].text
+        assert wrong(findings(workspace, timedelta(minutes=minutes * 4 / 7), DOCPIPE_TEST_KEY=KEY)) == {}
+
+
+@pytest.mark.parametrize("body", [b'{"capabilities": {"pdf_input": {"supported": false}}}', b"[1]", b"<html>", b"{}"])
+def test_only_a_model_that_says_so_takes_no_pdfs(body: bytes) -> None:
+    """What describes nothing denies nothing."""
+    assert check._takes_pdfs(Reply(200, body=body)) == (b"false" not in body)
+    assert check._takes_pdfs(Reply(404, body=body))
