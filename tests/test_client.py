@@ -932,7 +932,7 @@ def test_a_request_goes_through_a_tunnel(
 ) -> None:
     """Encrypted from end to end, over an encrypted way to the proxy too, whole."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setattr(client, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(client, "is_loopback", lambda host: False)
     payload = tmp_path / "payload"
     payload.write_bytes(os.urandom(1_000_000))
     seen: list[Request] = []
@@ -952,7 +952,7 @@ def test_what_a_proxy_says_before_the_encryption_is_not_taken_for_the_answer(
 ) -> None:
     """Who sits in between could put words into the endpoint's mouth."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    monkeypatch.setattr(client, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(client, "is_loopback", lambda host: False)
     forged = http("200 OK", b'{"forged": true}')
     tls = server_side(certificate)
     with serving(answering(OK), tls) as server, serving(tunnelling(server.address, forged)) as proxy:

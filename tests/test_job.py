@@ -787,4 +787,5 @@ def test_every_section_and_setting_of_the_example_is_known() -> None:
         "max_input_tokens",
         "csv_bom",
         "keep_days",
+        "textfile",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_stream_says_the_same_as_a_message() -> None:
 
     whole, stream = post(asked), post({**asked, "stream": True})
 
-    assert message(stream) == message(whole)
+    assert replace(message(stream), id=None) == replace(message(whole), id=None)  # other bytes were asked
     names = [name for name, _ in server_sent_events(stream.body)]
     assert names[:5] == ["message_start", "ping", "content_block_start", "content_block_stop", "content_block_start"]
     assert names[-3:] == ["content_block_stop", "message_delta", "message_stop"]

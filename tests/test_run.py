@@ -628,10 +628,10 @@ def test_a_twin_stands_in_for_a_file_that_goes_away(workspace: Workspace, monkey
         shutil.copy(workspace.docs / "a.pdf", workspace.docs / name)
     send_all = dispatch.Dispatcher.send_all
 
-    async def send_all_later(self: Any, tasks: Any) -> Any:
+    async def send_all_later(self: Any, *given: Any) -> Any:
         (workspace.docs / "a.pdf").unlink()
         (workspace.docs / "c.pdf").unlink()
-        return await send_all(self, tasks)
+        return await send_all(self, *given)
 
     monkeypatch.setattr(dispatch.Dispatcher, "send_all", send_all_later)
     with running(Endpoint()) as base_url:
