@@ -137,7 +137,8 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 
 def documented_keys() -> dict[str, str]:
     """The keys of report.json as docs/report.md lists them, each with the word for its type."""
-    rows = re.findall(r"^\| `([a-z_0-9.\[\]]+)` \| ([^|]+) \|.*\|$", _REPORT_PAGE.read_text("utf-8"), re.MULTILINE)
+    [section] = re.findall(r"^## report\.json$(.*?)^## ", _REPORT_PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| `([a-z_0-9.\[\]]+)` \| ([^|]+) \|.*\|$", section, re.MULTILINE)
     return {key: kind.strip() for key, kind in rows if key in ("schema", "job", "title", "undrawn") or "." in key}
 
 
