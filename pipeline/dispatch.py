@@ -201,12 +201,15 @@ class Dispatcher:
 
     async def _take(self, due: AsyncIterator[Sequence[Task]]) -> None:
         try:
+            is_any = False
             async for tasks in due:
+                is_any = True
                 self._give([task for task in tasks if isinstance(task, Chunk)])
                 self._feed.add(_Item(task, self._rules.max_tokens) for task in tasks)
                 self._observer.due(tasks)
                 self._wake.set()
-            self._observer.all_due()
+            if is_any:  # else this goes on with what another way of sending has told
+                self._observer.all_due()
         except Exception as error:  # noqa: BLE001 - what is in flight is awaited before this is raised
             self._stop_for_bug(error)
         self._expects_more = False
