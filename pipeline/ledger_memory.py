@@ -77,6 +77,8 @@ def _listed(risks: Iterable[Risk]) -> str:
 
 
 def _risks(listed: str) -> tuple[Risk, ...]:
+    if listed == "[]":  # of most documents, some of thousands
+        return ()
     return tuple(
         Risk(title, category, Severity(severity), page, quote, "", "", own_check=own_check, id=identity)
         for identity, title, category, severity, page, quote, own_check in json.loads(listed)

@@ -83,8 +83,9 @@ def run_job(
         files = _scan(job, ledger, observer)
         ledger.begin_run(job.name, run)
         with _ending(run, ledger):
-            stop = asyncio.run(_read(job, key, options, sandbox, observer, ledger, files, run.id, passwords))
-            result, to_remember = _result(job, ledger, files, run, stop)
+            contents = ledger.contents(pdf.READER)
+            stop = asyncio.run(_read(job, key, options, sandbox, observer, ledger, files, contents, run.id, passwords))
+            result, to_remember = _result(job, ledger, files, contents, run, stop)
             _write(result, job, files, sandbox)
             sandbox.stop()
             unfinished = [d.path for d in result.documents if _is_unfinished(d)]
@@ -243,12 +244,12 @@ async def _read(
     observer: Observer,
     ledger: Ledger,
     files: Sequence[SourceFile],
+    contents: dict[str, Content],
     run: str,
     passwords: Passwords,
 ) -> Stop | None:
     """Send what is due, while what is new is opened and the quotes of what was answered are looked for."""
     places = opening.sources(job.source.folder, files)
-    contents = ledger.contents(pdf.READER)
     new = _unopened(places, _settled(contents, passwords), again=options.failed_only)
     standing = Standing(job, ledger, files, contents)
     at_once = max(2, sandbox.processes)  # none waits ready: the first chunks to be cut would wait behind it
@@ -414,7 +415,8 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
         return None
     files = sorted(ledger.files(job.name, job.source.folder).values(), key=lambda file: file.path)
     ended = run.status in (RunStatus.COMPLETE, RunStatus.INCOMPLETE) or run.exit_code == ExitCode.API_DOWN
-    result, _ = _assembled(job, ledger, files, run, came_to_its_end=ended)
+    standing = Standing(job, ledger, files, ledger.contents(pdf.READER))
+    result, _ = _assembled(standing, run, came_to_its_end=ended)
     if run.status is RunStatus.COMPLETE and not _is_whole(result):
         # The settings or the books are others than when it ended: it must not look complete.
         run = replace(run, status=RunStatus.INCOMPLETE, exit_code=int(ExitCode.INCOMPLETE))
@@ -422,11 +424,16 @@ def _last_result(job: Job, ledger: Ledger) -> RunResult | None:
 
 
 def _result(
-    job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, stop: Stop | None
+    job: Job,
+    ledger: Ledger,
+    files: Sequence[SourceFile],
+    contents: Mapping[str, Content],
+    run: RunInfo,
+    stop: Stop | None,
 ) -> tuple[RunResult, ToRemember | None]:
     """The result, and what the next run is compared with; nothing of one that stopped early."""
     to_the_end = stop is None or stop.exit_code is ExitCode.API_DOWN
-    result, to_remember = _assembled(job, ledger, files, run, came_to_its_end=to_the_end)
+    result, to_remember = _assembled(Standing(job, ledger, files, contents), run, came_to_its_end=to_the_end)
     if stop:
         status, exit_code = RunStatus.STOPPED, stop.exit_code
     elif _is_whole(result):
@@ -447,10 +454,8 @@ def _is_whole(result: RunResult) -> bool:
     return all(document.status is DocumentStatus.DONE for document in result.documents)
 
 
-def _assembled(
-    job: Job, ledger: Ledger, files: Sequence[SourceFile], run: RunInfo, came_to_its_end: bool
-) -> tuple[RunResult, ToRemember]:
-    standing = Standing(job, ledger, files, ledger.contents(pdf.READER))
+def _assembled(standing: Standing, run: RunInfo, came_to_its_end: bool) -> tuple[RunResult, ToRemember]:
+    job, ledger = standing.job, standing.ledger
     documents, models = standing.results(run.id)
     before = ledger.unfinished_before(job.name, run.id)
     documents = tuple(

@@ -7,12 +7,14 @@ import os
 import posixpath
 import re
 import unicodedata
+from functools import lru_cache
 
 # 59 letters of four bytes each, the hash and ".html" stay below the 255 bytes that file systems allow.
 _SLUG_CHARACTERS = 59
 _HASH_DIGITS = 10
 
 
+@lru_cache(maxsize=100_000)  # asked for several times in one report
 def document_name(path: str) -> str:
     """A readable file name without suffix for the document at ``path``, its own for each path.
 
