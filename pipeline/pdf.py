@@ -16,7 +16,7 @@ from pipeline.errors import SettingsError
 READER = f"pypdf {version('pypdf')}, pillow {version('pillow')}, repairs 1"
 """What decides whether a file can be opened: another version may open what this one could not."""
 
-PROVER = 3
+PROVER = 4
 """Raise the number when quotes, or what was planted, are looked for otherwise: older proofs are then made anew."""
 
 

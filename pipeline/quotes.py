@@ -21,7 +21,9 @@ _EDGE_LINES = 3
 _ACROSS_CHARS = 300  # of the next page that tell how words go on
 _MOST_PLACES = 50  # that are looked at where a quote stands often, but never as whole words
 
-_ELLIPSIS = re.compile(r"[\[(]\s*(?:…|\.{3,})\s*[\])]|…|\.{3,}|(?:\. ){2,}\.")
+# Three dots, or four with a full stop; more are a leader of a table of contents, behind which nothing was left out.
+_DOTS = r"(?<!\.)(?<!\. )(?:\.{3,4}|\.(?: \.){2,3})(?! ?\.)"
+_ELLIPSIS = re.compile(rf"[\[(]\s*(?:…|\.{{3,}})\s*[\])]|(?<!…)…(?!…)|{_DOTS}")
 _BULLET = re.compile(r"\s*[-–—•▪●·*]\s+")
 
 

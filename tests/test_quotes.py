@@ -48,6 +48,8 @@ def stands(words: str, page: str) -> bool:
         ("The Buyer shall pay [...] The price is fixed", "The Buyer shall pay. No tax is due. The price is fixed"),
         ("The Buyer shall … be liable for loss", "The Buyer shall in that case be liable for loss"),
         ("Payment ....... 7", "Payment . . . . . . . . 7"),
+        ("The Buyer shall pay .... The price is fixed", "The Buyer shall pay. No tax is due. The price is fixed"),
+        ("Overview of risks .......... 27 Identification", "Overview of risks ............ 27 Identification"),
         ("No 5 Mill Lane", "at No 5 Mill Lane"),
         ("5 Mill Lane", "at No 5 Mill Lane"),
     ],
@@ -61,6 +63,12 @@ def test_what_copying_changes_is_forgiven(words: str, page: str) -> None:
     ("words", "page"),
     [
         ("a fee of 15 a day", "a fee of 1.5 a day"),
+        ("Overview of risks .......... Identification of all", "Overview of risks .......... 27 Identification of all"),
+        (
+            "Overview of risks . . . . . . Identification of all",
+            "Overview of risks . . . . . . 27 Identification of all",
+        ),
+        ("Overview of risks ………… Identification of all", "Overview of risks ………… 27 Identification of all"),
         ("a fee of 1,5 a day", "a fee of 1.5 a day"),
         ("a fee of 5 a day", "a fee of -5 a day"),
         ("a fee of −5 a day", "a fee of 5 a day"),
