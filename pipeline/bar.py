@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -44,12 +45,13 @@ class Bar(NullObserver):
         self._total += self._due.chunks - before
         if self._bar is None:
             self._bar = self._progress.add_task("")
-        self._progress.update(self._bar, description=f"opening files; so far {self._due}", total=self._total)
+        self._progress.update(self._bar, description="opening and reading", total=self._total)
 
     def all_due(self) -> None:
         """Told that this is all."""
         if self._bar is not None:
-            self._progress.update(self._bar, description=f"reading {self._due}")
+            count = self._due.documents
+            self._progress.update(self._bar, description=f"reading {count} document{'' if count == 1 else 's'}")
 
     def settled(
         self, task: Task, outcome: Outcome | Split, state: ChunkState, again_in_s: float | None, attempt: int
@@ -75,9 +77,14 @@ class Bar(NullObserver):
 @contextmanager
 def on_terminal() -> Iterator[Bar]:
     """A bar on stderr, gone when the run has ended."""
-    columns = (
+    with Progress(*_columns(), console=Console(stderr=True), transient=True) as progress:
+        yield Bar(progress)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=8),  # on 80 columns the numbers need the room
         MofNCompleteColumn(),
         TextColumn("chunks"),
         TimeElapsedColumn(),
@@ -85,5 +92,3 @@ def on_terminal() -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bar(progress)

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from pipeline.bar import Bar
+from pipeline.bar import Bar, _columns
 from pipeline.domain import (
     Answer,
     Chunk,
@@ -275,7 +275,8 @@ def test_a_terminal_has_a_bar_that_leaves_no_trace(workspace: Workspace) -> None
         with terminal.start("run", str(workspace.job_file)) as process:
             terminal.wait()
             assert process.wait(DEADLINE_S) == 3
-    assert "reading 2 documents, 2 chunks, 2 pages" in terminal.received
+    assert "reading 2 documents" in terminal.received
+    assert "2/2" in terminal.received
     assert "━" in terminal.received
     assert HIDE in terminal.received
     assert cursor_is_shown(terminal.received)
@@ -329,3 +330,19 @@ def test_a_log_holds_no_escape_sequences(workspace: Workspace, tmp_path: Path) -
     assert "answered" in log.read_text()
     assert "\x1b" not in log.read_text()
     assert "\r" not in log.read_text()
+
+
+def test_on_80_columns_every_number_is_whole() -> None:
+    """Chunks done and due, time gone and left: none gives way to the words before the bar."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    with Progress(*_columns(), console=console, auto_refresh=False) as progress:
+        bar = Bar(progress)
+        bar.due([Chunk(f"{n}", f"content {n}", PageRange(1, 1)) for n in range(12_345)])
+        progress.refresh()
+        bar.all_due()
+        progress.refresh()
+
+    assert "reading 12345 documents" in screen.getvalue()
+    assert "0/12345 chunks 0:00:00 gone, -:--:-- left" in screen.getvalue()
+    assert "…" not in screen.getvalue()
