@@ -82,7 +82,7 @@ def _traces(job: Job, say: Callable[[str], None]) -> Observer | None:
     except ImportError:
         say("no traces: OpenTelemetry is not installed; it comes with docpipe[otel]")
     except Exception as error:  # noqa: BLE001 - a setting that the exporter does not take, in whatever way
-        say(f"no traces: {type(error).__name__}: {error}")
+        say(f"no traces: {type(error).__name__}; look at the variables OTEL_*")  # its words might hold a token
     return None
 
 

@@ -333,7 +333,7 @@ def test_ended_while_waiting_the_next_run_takes_the_results_in(workspace: Worksp
 
 
 def test_killed_while_results_are_read_the_next_run_reads_them(workspace: Workspace) -> None:
-    """What was recorded of them stays, the rest is recorded then, and nothing is sent."""
+    """What was recorded stays, the rest is recorded then, nothing is sent; the books are set back to that moment."""
     endpoint = Endpoint()
     with running(endpoint) as base_url:
         prepare(workspace, base_url)
