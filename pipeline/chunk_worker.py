@@ -29,7 +29,8 @@ from pipeline.job import Endpoint, PromptSettings
 from pipeline.message_batches import Pack
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
 from pipeline.pdf import Copied, Depicted, ImageError, PdfError, Source, SourceChangedError, is_changed
-from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.reading import LocalReader
+from pipeline.sandbox import SandboxError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class ChunkWorker:
     """
 
     client: Client
-    sandbox: Sandbox
+    reader: LocalReader
     spool: Path
     endpoint: Endpoint
     prompt: PromptSettings
@@ -75,9 +76,7 @@ class ChunkWorker:
             if not is_pdf:
                 return await self._depicted(chunk, source, target, reduced)
             most_bytes = self.largest_body.most_payload_bytes(self.max_request_bytes)
-            cut: Copied = await self.sandbox.call(
-                source.size_bytes, "pipeline.splitter:cut", source, chunk.pages, target, most_bytes
-            )
+            cut: Copied = await self.reader.read(source, "pipeline.splitter:cut", chunk.pages, target, most_bytes)
             payload = Payload(target, cut.size_bytes)
             if cut.pages != chunk.pages:
                 return self._in_two(cut, payload, most_bytes)
@@ -116,8 +115,8 @@ class ChunkWorker:
         """Pages of an image file as pictures, or the file itself where it is one that the API takes."""
         around = messages.largest_body(self.endpoint, self.prompt, len(chunk.pages), self.fields)
         room_bytes = self.max_request_bytes - around.size_bytes(0)
-        depicted: Depicted | None = await self.sandbox.call(
-            source.size_bytes, "pipeline.image_files:depict", source, chunk.pages, target, room_bytes, halved
+        depicted: Depicted | None = await self.reader.read(
+            source, "pipeline.image_files:depict", chunk.pages, target, room_bytes, halved
         )
         if depicted is None:
             first = PageRange(chunk.pages.first, chunk.pages.first)
@@ -141,9 +140,7 @@ class ChunkWorker:
         trouble = ""
         for function, is_picture, words, short in _WAYS_TO_REDUCE:
             try:
-                fits: int | None = await self.sandbox.call(
-                    source.size_bytes, function, source, chunk.pages.first, target, max_bytes
-                )
+                fits: int | None = await self.reader.read(source, function, chunk.pages.first, target, max_bytes)
             except (PdfError, SandboxError) as error:
                 trouble = f" ({short}: {error})"  # the other way may do
                 continue

@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline import pdf
 from pipeline.domain import Content, SourceFile
 from pipeline.pdf import Inspection, Source
-from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.reading import Reader
+from pipeline.sandbox import SandboxError
 
 _INSPECT = "pipeline.inspector:inspect"
 
@@ -34,7 +35,7 @@ def place(places: Sources, content: str) -> Source | None:
     return next((place for place in places.get(content, ()) if not pdf.is_changed(place)), None)
 
 
-async def opened(places: Sources, sandbox: Sandbox, at_once: int) -> AsyncGenerator[Sequence[Content], None]:
+async def opened(places: Sources, reader: Reader, at_once: int) -> AsyncGenerator[Sequence[Content], None]:
     """What these contents turn out to be, as it turns out; a file that changed meanwhile is left to the next run.
 
     Closed early, it gives up what it is at.
@@ -44,7 +45,7 @@ async def opened(places: Sources, sandbox: Sandbox, at_once: int) -> AsyncGenera
     try:
         while True:
             free = at_once - len(running)
-            running += [asyncio.create_task(_inspected(*entry, sandbox)) for entry in itertools.islice(waiting, free)]
+            running += [asyncio.create_task(_inspected(*entry, reader)) for entry in itertools.islice(waiting, free)]
             if not running:
                 return
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -57,9 +58,9 @@ async def opened(places: Sources, sandbox: Sandbox, at_once: int) -> AsyncGenera
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content | None:
+async def _inspected(sha256: str, source: Source, reader: Reader) -> Content | None:
     try:
-        seen = await _seen(source, sandbox)
+        seen = await _seen(source, reader)
     except SandboxError as error:
         if pdf.is_changed(source):  # while it was read: what it was is not to blame
             return None
@@ -71,12 +72,12 @@ async def _inspected(sha256: str, source: Source, sandbox: Sandbox) -> Content |
     )
 
 
-async def _seen(source: Source, sandbox: Sandbox) -> Inspection:
+async def _seen(source: Source, reader: Reader) -> Inspection:
     seen: Inspection
     try:
-        seen = await sandbox.call(source.size_bytes, _INSPECT, source)
+        seen = await reader.read(source, _INSPECT)
     except SandboxError as error:  # what only looks at the layout must not keep a file from being read
-        seen = await sandbox.call(source.size_bytes, _INSPECT, source, False)
+        seen = await reader.read(source, _INSPECT, False)
         not_seen = f"not checked with a second reader: {error}"
         seen = replace(seen, note=f"{seen.note}; {not_seen}" if seen.note else not_seen)
     return seen

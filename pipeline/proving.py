@@ -16,7 +16,8 @@ from pipeline import aggregator, pdf
 from pipeline.domain import Chunk, ChunkProof
 from pipeline.ledger import Ledger
 from pipeline.pdf import Source
-from pipeline.sandbox import Sandbox, SandboxError
+from pipeline.reading import Reader
+from pipeline.sandbox import SandboxError
 from pipeline.workers import Pool, Wake
 
 _PROVE = "pipeline.prover:prove"
@@ -30,14 +31,14 @@ class Proving:
     ``place`` tells where a content lies as it was when it was hashed; None where it does not any more.
     """
 
-    def __init__(self, ledger: Ledger, sandbox: Sandbox, place: Callable[[str], Source | None]) -> None:
+    def __init__(self, ledger: Ledger, reader: Reader, place: Callable[[str], Source | None]) -> None:
         self._ledger = ledger
-        self._sandbox = sandbox
+        self._reader = reader
         self._place = place
         self._waiting: deque[tuple[float, Chunk]] = deque()  # with the time of its turn
         self._found: list[tuple[Chunk, ChunkProof | None]] = []
         self._wake = Wake()
-        self._pool: Pool[Chunk, ChunkProof | None] = Pool(self._prove, sandbox.processes, self._wake)
+        self._pool: Pool[Chunk, ChunkProof | None] = Pool(self._prove, reader.processes, self._wake)
         self._given: set[str] = set()
         self._no_more = False
         self.interrupted = False
@@ -118,7 +119,7 @@ class Proving:
             return None
         claims = aggregator.claims(result, chunk.pages)
         try:
-            proof: ChunkProof = await self._sandbox.call(source.size_bytes, _PROVE, source, chunk.pages, claims)
+            proof: ChunkProof = await self._reader.read(source, _PROVE, chunk.pages, claims)
         except SandboxError:  # the file makes whoever looks into it crash or hang, unless it was written to meanwhile
             return None if pdf.is_changed(source) else ChunkProof.not_checkable(claims)
         except (pdf.PdfError, pdf.SourceChangedError, OSError):

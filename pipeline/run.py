@@ -37,6 +37,7 @@ from pipeline.opening import Sources
 from pipeline.pdf import Passwords, Source
 from pipeline.prices import PriceList
 from pipeline.proving import Proving
+from pipeline.reading import LocalReader
 from pipeline.sandbox import Limits, Sandbox
 from pipeline.scanner import scan
 from pipeline.standing import Due, PlannedDocument, Standing
@@ -133,14 +134,14 @@ async def _prove_again(
     job: Job, sandbox: Sandbox, observer: Observer, ledger: Ledger, files: Sequence[SourceFile]
 ) -> None:
     places = opening.sources(job.source.folder, files)
-    async with Proving(ledger, sandbox, partial(opening.place, places)) as proving:
+    async with Proving(ledger, LocalReader(sandbox), partial(opening.place, places)) as proving:
         await _prove(proving, Standing(job, ledger, files, ledger.contents(pdf.READER)), observer)
 
 
 def _write(result: RunResult, job: Job, files: Iterable[SourceFile], sandbox: Sandbox) -> None:
     folder = job.source.folder
     sources = {file.path: Source(str(folder / file.path), file.size_bytes, file.mtime_ns) for file in files}
-    originals = reports.Originals(folder, page_pictures.drawer(sandbox, sources))
+    originals = reports.Originals(folder, page_pictures.drawer(LocalReader(sandbox), sources))
     reports.write(result, job.report.folder, job.report.formats, originals, csv_bom=job.report.csv_bom)
 
 
@@ -228,7 +229,8 @@ async def _open_for_plan(
     new = _unopened(opening.sources(job.source.folder, files), _settled(contents, passwords))
     with Sandbox() as sandbox:
         _set_up(sandbox, job, passwords)
-        async for opened in opening.opened(new, sandbox, at_once=2 * sandbox.processes):  # one ready for each
+        reader = LocalReader(sandbox)
+        async for opened in opening.opened(new, reader, at_once=2 * reader.processes):  # one ready for each
             contents.update({content.sha256: content for content in opened})
     return contents
 
@@ -252,12 +254,16 @@ async def _read(
     places = opening.sources(job.source.folder, files)
     new = _unopened(places, _settled(contents, passwords), again=options.failed_only)
     standing = Standing(job, ledger, files, contents)
-    at_once = max(2, sandbox.processes)  # none waits ready: the first chunks to be cut would wait behind it
+    reader = LocalReader(sandbox)
+    at_once = max(2, reader.processes)  # none waits ready: the first chunks to be cut would wait behind it
     observer.found({file.sha256: file.path for file in files if file.sha256})
     due = _due(
-        standing, places, _recorded(opening.opened(new, sandbox, at_once), ledger, contents), options.failed_only
+        standing,
+        places,
+        _recorded(opening.opened(new, reader, at_once), ledger, contents),
+        options.failed_only,
     )
-    async with Proving(ledger, sandbox, partial(opening.place, places)) as proving:
+    async with Proving(ledger, reader, partial(opening.place, places)) as proving:
         async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks, _begun(tasks) as first:
             from pipeline import sending  # takes as long, and what needs nothing sent does without
 

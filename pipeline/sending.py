@@ -22,6 +22,7 @@ from pipeline.job import Job
 from pipeline.message_batches import MOST_BYTES, Pack
 from pipeline.opening import Sources
 from pipeline.prices import PriceList
+from pipeline.reading import LocalReader
 from pipeline.sandbox import Sandbox
 from pipeline.standing import Standing
 from pipeline.verdicts import Stop, Try
@@ -59,7 +60,8 @@ async def send(first: Sequence[Task] | None, tasks: AsyncIterator[Sequence[Task]
         async with endpoints.connect(job.endpoint, given.key, job.workers.concurrency, given.sandbox) as client:
             around = messages.largest_body(job.endpoint, job.prompt, fields=job.fields)
             most = job.split.max_request_bytes
-            worker = ChunkWorker(client, given.sandbox, spool, job.endpoint, job.prompt, most, around, job.fields)
+            reader = LocalReader(given.sandbox)
+            worker = ChunkWorker(client, reader, spool, job.endpoint, job.prompt, most, around, job.fields)
             sender = _Sender(worker, standing.contents, given.places)
             asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
             due = _chained(first or (), tasks)

@@ -32,6 +32,7 @@ from pipeline.domain import (
 )
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.pdf import Source
+from pipeline.reading import LocalReader
 from pipeline.sandbox import Limits, Sandbox, SandboxError
 from pipeline.serve import Endpoint, running
 from tests.conftest import KEY, Workspace, clause, noisy_page, write_pdf
@@ -76,7 +77,7 @@ class Bench:
         )
         around = messages.largest_body(loaded.endpoint, loaded.prompt)
         self._worker: Callable[[Client], ChunkWorker] = lambda client: ChunkWorker(
-            client, sandbox, self.spool, loaded.endpoint, loaded.prompt, self.max_request_bytes, around
+            client, LocalReader(sandbox), self.spool, loaded.endpoint, loaded.prompt, self.max_request_bytes, around
         )
         self.max_request_bytes = 30_000_000
         self.around_bytes = around.size_bytes(0)

@@ -16,6 +16,7 @@ from reportlab.pdfgen.canvas import Canvas
 from pipeline import drawing, page_pictures, splitter
 from pipeline.domain import PagePicture
 from pipeline.pdf import Passwords, PdfError, Source, SourceChangedError
+from pipeline.reading import LocalReader
 from pipeline.reports.names import document_name
 from pipeline.sandbox import Sandbox
 from tests.conftest import Workspace, clause, write_pdf
@@ -136,7 +137,7 @@ def test_a_page_that_crashes_what_draws_it_costs_no_other_its_picture(
     monkeypatch.setattr(page_pictures, "_DRAW", f"{__name__}:crashing")
     source = source_of(write_pdf(tmp_path / "a.pdf", ["Words"]))
     with Sandbox(2) as sandbox:
-        draw = page_pictures.drawer(sandbox, {"a.pdf": source})
+        draw = page_pictures.drawer(LocalReader(sandbox), {"a.pdf": source})
 
         assert set(draw(a_document("a.pdf"), [1, 2, 3, 4, 5])) == {1, 2, 4, 5}
         assert draw(a_document("a.pdf"), [3]) == {}
@@ -146,7 +147,7 @@ def test_a_document_that_is_gone_has_no_pictures(tmp_path: Path) -> None:
     """As in a report that is written again after the folder was cleared."""
     source = Source(str(tmp_path / "gone.pdf"), 7, 7)
     with Sandbox(1) as sandbox:
-        draw = page_pictures.drawer(sandbox, {"gone.pdf": source})
+        draw = page_pictures.drawer(LocalReader(sandbox), {"gone.pdf": source})
 
         assert draw(a_document("gone.pdf"), [1]) == draw(a_document("never.pdf"), [1]) == {}
 

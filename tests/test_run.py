@@ -17,7 +17,7 @@ from pipeline import job, opening, prices, run
 from pipeline.domain import RULES_MODEL, DocumentStatus, PageRange, RunResult
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.pdf import Source
-from pipeline.sandbox import Sandbox
+from pipeline.reading import Reader
 from pipeline.serve import Endpoint, running
 from tests.conftest import DEADLINE_S, Workspace, clause, noisy_page, write_pdf
 
@@ -443,11 +443,11 @@ def test_requests_leave_while_other_files_are_opened(workspace: Workspace, monke
     endpoint = Endpoint()
     inspected = opening._inspected
 
-    async def inspected_late(sha256: str, source: Source, sandbox: Sandbox) -> Any:
+    async def inspected_late(sha256: str, source: Source, reader: Reader) -> Any:
         async with asyncio.timeout(DEADLINE_S):
             while source.path.endswith("0.pdf") and len(endpoint.seen) < 2:
                 await asyncio.sleep(0.001)
-        return await inspected(sha256, source, sandbox)
+        return await inspected(sha256, source, reader)
 
     monkeypatch.setattr(opening, "_inspected", inspected_late)
     with running(endpoint) as base_url:
