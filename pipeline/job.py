@@ -33,10 +33,12 @@ from pipeline.job_problems import (
     Place,
     api_root,
     argument_problems_of,
+    cluster_address,
     header_name,
     header_value,
     host_name,
     mail_address,
+    no_url,
     not_blank,
     one_line,
     problems_of,
@@ -68,6 +70,8 @@ Auth = Literal["bearer", "x-api-key"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Output = Literal["auto", "json_schema", "prompt"]
 BatchRetry = Literal["live", "batch"]
+EngineName = Literal["local", "ray"]
+OnLost = Literal["retry", "hold"]
 When = Literal["always", "news", "trouble"]
 ReportFormat = Literal["html", "markdown", "csv", "xlsx"]
 
@@ -87,6 +91,7 @@ def _absolute_path(value: object, info: ValidationInfo) -> Path:
 Line = Annotated[str, AfterValidator(one_line)]
 Text = Annotated[str, AfterValidator(not_blank)]
 FilePath = Annotated[Path, BeforeValidator(_absolute_path)]
+ClusterAddress = Annotated[str, AfterValidator(cluster_address)]
 VariableName = Annotated[str, AfterValidator(variable_name)]
 MailAddress = Annotated[str, AfterValidator(mail_address)]
 Patterns = Annotated[tuple[Line, ...], Field(strict=False)]  # TOML knows lists, a frozen value holds a tuple
@@ -175,6 +180,21 @@ class WorkerSettings(_Section):
 
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 8
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
+
+
+class EngineSettings(_Section):
+    """Where chunks are cut and sent, and what becomes of a request of which nobody knows how it ended.
+
+    ``address`` is that of a Ray cluster, ``slots_per_host`` how many requests one of its hosts has in flight, and
+    ``spool`` an absolute folder that every host reaches, None for a disk of each one's own: all three go with ray
+    alone. ``on_lost`` holds for every engine.
+    """
+
+    use: EngineName = "local"
+    address: ClusterAddress = "auto"
+    slots_per_host: Annotated[int, Field(ge=1, le=1024)] = 32
+    on_lost: OnLost = "retry"
+    spool: Annotated[FilePath, BeforeValidator(no_url)] | None = None
 
 
 class RetrySettings(_Section):
@@ -313,12 +333,16 @@ class _FieldSection(_Section):
     description: Line
 
 
+_PATHS = {"engine": "spool", "report": "folder", "ledger": "path", "metrics": "textfile"}  # written to by a run
+
+
 class _JobFile(_Section):
     title: Line
     source: SourceSettings
     endpoint: _EndpointSection = _EndpointSection()
     split: SplitSettings = SplitSettings()
     workers: WorkerSettings = WorkerSettings()
+    engine: EngineSettings = EngineSettings()
     retry: RetrySettings = RetrySettings()
     sandbox: SandboxSettings = SandboxSettings()
     budget: BudgetSettings = BudgetSettings()
@@ -336,12 +360,22 @@ class _JobFile(_Section):
         check_types([field.type for field in fields.values()])
         return fields
 
-    @field_validator("report", "ledger", "metrics")
+    @field_validator("engine")
+    @classmethod
+    def _batches_leave_here(cls, engine: EngineSettings, info: ValidationInfo) -> EngineSettings:
+        endpoint = info.data.get("endpoint")
+        if engine.use == "ray" and endpoint and endpoint.batch:
+            what = "does not go with [endpoint] batch = true, for batches leave from this machine; set batch = false"
+            raise PydanticCustomError("batches_leave_here", what, {"key": "use"})
+        return engine
+
+    @field_validator("engine", "report", "ledger", "metrics")
     @classmethod
     def _outside_the_source(
-        cls, section: ReportSettings | LedgerSettings | MetricsSettings, info: ValidationInfo
+        cls, section: EngineSettings | ReportSettings | LedgerSettings | MetricsSettings, info: ValidationInfo
     ) -> object:
-        key, path = next(iter(section))
+        key = _PATHS[str(info.field_name)]
+        path = getattr(section, key)
         source = info.data.get("source")
         if source and path and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source.folder)):
             what = "lies inside [source] folder, whose files are read as documents; choose another place"
@@ -403,6 +437,7 @@ class Job:
     endpoint: Endpoint
     split: SplitSettings
     workers: WorkerSettings
+    engine: EngineSettings
     retry: RetrySettings
     sandbox: SandboxSettings
     budget: BudgetSettings

@@ -169,6 +169,21 @@ def host_name(text: str) -> str:
     return text
 
 
+def cluster_address(text: str) -> str:
+    """Where a Ray cluster is: ``auto`` for that of this machine, or its head by host and port."""
+    head = re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?:([0-9]{1,5})", text)
+    if text != "auto" and not (head and 1 <= int(head[1]) <= 65_535):
+        raise ValueError('must be "auto" or the head\'s "host:port"; Ray Client (ray://) is not supported')
+    return text
+
+
+def no_url(value: object) -> object:
+    """A path, not an address, which would be taken for a folder of that name."""
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("must be a folder, not an address")
+    return value
+
+
 def mail_address(text: str) -> str:
     """The address of a mailbox, without a name."""
     # Narrower than what mail allows: nothing in it can end a header or begin another address.

@@ -55,6 +55,12 @@ cpu_seconds = 50
 concurrency = 8
 requests_per_minute = 0
 
+[engine]
+use = "local"
+address = "auto"
+slots_per_host = 32
+on_lost = "retry"
+
 [retry]
 attempts = 6
 first_wait_seconds = 1.0
@@ -146,7 +152,9 @@ def test_the_smallest_file_gets_the_documented_defaults(job: Loader, tmp_path: P
 
     assert loaded.title == "nightly"
     assert loaded.source.folder == tmp_path / "jobs" / "pdfs"
-    assert (loaded.split, loaded.workers, loaded.retry) == (full.split, full.workers, full.retry)
+    assert (loaded.split, loaded.workers, loaded.engine, loaded.retry) == (
+        full.split, full.workers, full.engine, full.retry,
+    )  # fmt: skip
     assert (loaded.source.include, loaded.source.exclude, loaded.source.follow_links) == (("**/*.pdf",), (), False)
     assert (loaded.budget.max_usd, loaded.prices.input, loaded.prices.output) == (None, None, None)
     assert loaded.report.folder == tmp_path / "reports" / "nightly"
@@ -179,6 +187,26 @@ def test_batches_are_refused_where_the_endpoint_offers_none(job: Loader, argumen
     with pytest.raises(SettingsError, match="'yourouter' offers no Message Batches; set batch = false"):
         job(text, endpoint=argument)
     assert job(text, endpoint="anthropic").endpoint.batch
+
+
+def test_hosts_send_no_batches(problems: Problems, job: Loader) -> None:
+    """A batch leaves from this machine; the line of the engine is named, and one word puts it right."""
+    text = SMALLEST + '[engine]\nuse = "ray"\n[endpoint]\nuse = "anthropic"\nbatch = true\n'
+
+    (told,) = problems(text)
+
+    assert told.startswith("4: [engine] use: does not go with [endpoint] batch = true")
+    assert told.endswith("; set batch = false")
+    assert job(text.replace("true", "false")).engine.use == "ray"
+
+
+def test_what_goes_with_a_cluster_alone_may_stay_when_the_job_runs_on_one_machine(job: Loader, tmp_path: Path) -> None:
+    """One word switches; the spool is a path like any other."""
+    text = SMALLEST + '[engine]\nuse = "local"\naddress = "head.example:6379"\nslots_per_host = 8\nspool = "../spool"\n'
+    engine = job(text).engine
+
+    assert (engine.use, engine.address, engine.slots_per_host) == ("local", "head.example:6379", 8)
+    assert engine.spool == tmp_path / "spool"
 
 
 def test_a_job_is_frozen_and_travels_between_processes(job: Loader) -> None:
@@ -400,6 +428,13 @@ def test_a_syntax_error_has_line_and_column(problems: Problems, text: str, probl
         ("workers", "concurrency = 0", "concurrency = 0: must be at least 1"),
         ("workers", "concurrency = 1025", "concurrency = 1025: must be at most 1024"),
         ("workers", "requests_per_minute = -1", "requests_per_minute = -1: must be at least 0"),
+        ("engine", 'use = "rey"', "use: must be one of local, ray; did you mean ray?"),
+        ("engine", 'on_lost = "held"', "on_lost: must be one of retry, hold; did you mean hold?"),
+        ("engine", "slots_per_host = 0", "slots_per_host = 0: must be at least 1"),
+        ("engine", 'address = "ray://head:10001"', 'address: must be "auto" or the head\'s "host:port"; Ray Client'),
+        ("engine", 'address = "head"', 'address: must be "auto" or the head\'s "host:port"'),
+        ("engine", 'address = "head:65536"', 'address: must be "auto" or the head\'s "host:port"'),
+        ("engine", 'spool = "s3://bucket/spool"', "spool: must be a folder, not an address"),
         ("retry", "attempts = 0", "attempts = 0: must be at least 1"),
         ("retry", "attempts = 101", "attempts = 101: must be at most 100"),
         ("retry", "first_wait_seconds = -1", "first_wait_seconds = -1: must be at least 0"),
@@ -439,6 +474,7 @@ def test_a_wrong_value_is_told_with_its_section_and_key(
         ("split", "max_pages = 600\noverlap_pages = 599\nmax_request_mb = 32"),
         ("split", "overlap_pages = 1\nmax_pages = 2"),
         ("workers", "concurrency = 1024\nrequests_per_minute = 5"),
+        ("engine", 'slots_per_host = 1\naddress = "10.0.0.1:65535"'),
         ("retry", "attempts = 1\nfirst_wait_seconds = 0\nmax_wait_seconds = 0"),
         ("prices", "input = 0\noutput = 0"),
         ("report", "formats = []"),
@@ -515,18 +551,18 @@ def test_one_price_alone_is_told(problems: Problems, text: str, problem: str) ->
     assert problems(text + SMALLEST) == [problem]
 
 
-@pytest.mark.parametrize("setting", ['[report]\nfolder = "{}"', '[ledger]\npath = "{}"'])
+@pytest.mark.parametrize("setting", ['[report]\nfolder = "{}"', '[ledger]\npath = "{}"', '[engine]\nspool = "{}"'])
 @pytest.mark.parametrize("path", ["pdfs/out", "pdfs", "x/../pdfs/deep/er", "link/out"])
 def test_nothing_may_be_written_into_the_source_folder(
     problems: Problems, tmp_path: Path, setting: str, path: str
 ) -> None:
-    """Reports and ledger inside it would be read as documents, also through a link."""
+    """Reports, ledger and spool inside it would be read as documents, also through a link."""
     (tmp_path / "jobs" / "pdfs").mkdir(parents=True)
     (tmp_path / "jobs" / "link").symlink_to(tmp_path / "jobs" / "pdfs")
 
     (told,) = problems(SMALLEST + setting.format(path))
 
-    assert re.match(r"4: \[(report\] folder|ledger\] path): lies inside \[source\] folder", told)
+    assert re.match(r"4: \[(report\] folder|ledger\] path|engine\] spool): lies inside \[source\] folder", told)
 
 
 def test_a_folder_whose_name_begins_alike_is_not_inside(job: Loader, tmp_path: Path) -> None:
@@ -787,5 +823,6 @@ def test_every_section_and_setting_of_the_example_is_known() -> None:
         "max_input_tokens",
         "csv_bom",
         "keep_days",
+        "spool",
         "textfile",
     }
