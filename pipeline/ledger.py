@@ -97,6 +97,14 @@ class Ledger:
         with ledger_file.reading(path) as database:
             yield cls(database)
 
+    def identity(self) -> str:
+        """Which ledger this is: 32 hexadecimal digits, drawn when it was made or migrated.
+
+        A copy has the same, and so does what a salvage brings back. Both may give the number of an attempt a second
+        time, so only ledger, chunk and attempt together name an attempt for good.
+        """
+        return str(self._database.execute("SELECT id FROM identity").fetchone()[0])
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is written together and is on disk when the block ends, or not at all."""

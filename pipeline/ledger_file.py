@@ -192,6 +192,12 @@ _MIGRATIONS = (
         retries_unpriced INTEGER NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE identity (         -- one row: which ledger this is
+        id TEXT PRIMARY KEY CHECK (length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*')
+    ) STRICT;
+    INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+    """,
 )
 
 

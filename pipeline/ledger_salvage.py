@@ -124,6 +124,8 @@ def _mended(target: sqlite3.Connection, names: Sequence[str]) -> int:
         WHERE chunk NOT IN (SELECT chunk FROM answers)
         """
     )
+    if "identity" in names:  # the one that was read, so that what hosts hold for this ledger is found; else the new one
+        target.execute("DELETE FROM identity WHERE rowid < (SELECT max(rowid) FROM identity)")
     if "proofs" in names:
         target.execute("DELETE FROM proofs WHERE chunk NOT IN (SELECT chunk FROM answers)")
     for name in {"unfinished", "reported"} & set(names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -435,6 +436,24 @@ def test_opening_again_keeps_everything(path: Path) -> None:
         with Ledger.writing(path) as ledger:
             assert ledger.chunks() == {"c1": ChunkRecord(ANSWERED, model="model-1")}
     assert pragma(path, "user_version") == version
+
+
+def test_a_ledger_has_an_id_of_its_own_that_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made with it, or when an older one is migrated; two ledgers never have the same."""
+    all_migrations = ledger_file._MIGRATIONS
+    monkeypatch.setattr(ledger_file, "_MIGRATIONS", all_migrations[:10])
+    with Ledger.writing(path):
+        pass
+    monkeypatch.setattr(ledger_file, "_MIGRATIONS", all_migrations)
+    ids = []
+    for place in (path, path, path.with_name("other")):
+        with Ledger.writing(place) as ledger:
+            ids.append(ledger.identity())
+    with Ledger.reading(path) as ledger:
+        ids.append(ledger.identity())
+
+    assert ids[0] == ids[1] == ids[3] != ids[2]
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
 
 
 def test_files_that_were_common_to_jobs_become_those_of_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

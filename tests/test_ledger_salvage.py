@@ -197,6 +197,26 @@ def test_an_answer_of_which_the_chunk_is_lost_is_found_by_its_id(whole: Path, tm
         assert {record.state for record in ledger.chunks().values()} == {ChunkState.ANSWERED}
 
 
+@pytest.mark.parametrize(("table", "stays"), [("answers", True), ("identity", False)])
+def test_a_ledger_that_was_saved_is_the_same_ledger(whole: Path, tmp_path: Path, table: str, stays: bool) -> None:
+    """So that what is held elsewhere for it is found; where its own id cannot be read it gets another."""
+    path = tmp_path / "state.sqlite3"
+    shutil.copyfile(whole, path)
+    with Ledger.reading(path) as ledger:
+        before = ledger.identity()
+    database = sqlite3.connect(path)
+    roots = [root for (root,) in database.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = ?", (table,))]
+    database.close()
+    overwrite(path, roots, b"garbage ")
+
+    saved = ledger_salvage.salvage(path, "T")
+
+    assert saved is not None
+    assert saved.rows["identity"] == 1
+    with Ledger.reading(path) as ledger:
+        assert (ledger.identity() == before) is stays
+
+
 @pytest.mark.parametrize("garbage", [b"garbage ", b"\0"])
 def test_a_ledger_of_which_nothing_can_be_read_is_left_alone(whole: Path, tmp_path: Path, garbage: bytes) -> None:
     """Without its first page nothing can be found; the message says what is left to do."""
