@@ -28,19 +28,9 @@ from pipeline.fields import ResultField
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.message_batches import Pack
 from pipeline.messages import ApiError, Body, Message, Schema, Unusable
-from pipeline.pdf import Copied, Depicted, ImageError, PdfError, Source, SourceChangedError, is_changed
+from pipeline.pdf import Copied, Depicted, ImageError, Original, PdfError, Source, SourceChangedError, is_changed
 from pipeline.reading import LocalReader
 from pipeline.sandbox import SandboxError
-
-
-@dataclass(frozen=True, slots=True)
-class Original:
-    """The file that a chunk is cut from. ``must_be_cut``: as it lies there it cannot be sent, not even as a whole."""
-
-    source: Source
-    page_count: int
-    must_be_cut: bool
-    media_type: MediaType = MediaType.PDF
 
 
 @dataclass(frozen=True, slots=True)

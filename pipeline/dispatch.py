@@ -52,8 +52,11 @@ class Sender(Protocol):
     async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
         """What the task sends, made ready ahead of its turn; ``reduced``: smaller than what was too large."""
 
-    async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
-        """One attempt, asked by schema or in words; the payload is used up by it."""
+    async def send(self, attempt: int, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
+        """One attempt, by its number in the ledger, asked by schema or in words; the payload is used up by it."""
+
+    def recorded(self, attempt: int, task: Task) -> None:
+        """The outcome of an attempt is on disk, and need not be kept elsewhere."""
 
 
 class Observer(Protocol):
@@ -223,15 +226,18 @@ class Dispatcher:
         """Settle what finished and begin what may begin, in one transaction."""
         begun: list[_Item] = []
         self._news.clear()
+        sent = self._sending.collect()
         with self._ledger.transaction():
-            for sent in self._sending.collect():
-                self._settle_sent(sent)
+            for done in sent:
+                self._settle_sent(done)
             for prepared in self._preparing.collect():
                 self._settle_prepared(prepared)
             while self._in_flight < self._gate.slots and (item := self._next_ready()):
                 begun.append(self._begin(item))
         for item in begun:  # on record before it leaves
             self._sending.start(item)
+        for done in sent:
+            self._sender.recorded(done.item.attempt, done.item.task)
         for task, outcome, state, again_in_s, attempt in self._news:  # a slow terminal must not hold the ledger
             self._observer.settled(task, outcome, state, again_in_s, attempt)
             if isinstance(task, Chunk) and state is ChunkState.ANSWERED:
@@ -301,7 +307,8 @@ class Dispatcher:
         return await self._sender.prepare(item.task, item.reduced)
 
     async def _send(self, item: _Item) -> Outcome:
-        return await self._sender.send(item.task, item.payload or Payload(None), item.by_schema, item.max_tokens)
+        payload = item.payload or Payload(None)
+        return await self._sender.send(item.attempt, item.task, payload, item.by_schema, item.max_tokens)
 
     def _settle_prepared(self, done: Finished[_Item, Payload | Failure | Split]) -> None:
         match done.result:

@@ -286,13 +286,14 @@ class Payload:
 
     ``spooled_bytes``: the size of a copy of our own, deleted once it was sent; 0 for the original.
     ``pictures`` are the images that lie in the file one after the other, one for each page; none: it is a PDF.
-    ``note`` says what stands in the pages' place, where it is not they.
+    ``note`` says what stands in the pages' place, where it is not they. ``host`` is the one where the file lies.
     """
 
     path: Path | None
     spooled_bytes: int = 0
     pictures: tuple[Picture, ...] = ()
     note: str | None = None
+    host: str = ""
 
 
 Outcome = Answer | Failure

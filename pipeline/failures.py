@@ -127,6 +127,11 @@ def of_trouble(reason: str, exchange: Exchange) -> Failure:
     return Failure(FailureClass.TRANSIENT, reason, exchange)
 
 
+def of_lost_host(reason: str, sent: bool) -> Failure:
+    """The host that was to make an attempt was lost; ``sent``: the API may have answered it."""
+    return Failure(FailureClass.TRANSIENT, reason, Exchange(sent=sent))
+
+
 def not_this_run(reason: str) -> Failure:
     """Something that waiting will not mend today, such as a file that changed after it was hashed."""
     return Failure(FailureClass.TRANSIENT, reason, retry_after_s=math.inf)

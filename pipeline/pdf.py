@@ -86,6 +86,16 @@ class Source:
     mtime_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The file that a chunk is cut from. ``must_be_cut``: as it lies there it cannot be sent, not even as a whole."""
+
+    source: Source
+    page_count: int
+    must_be_cut: bool
+    media_type: MediaType = MediaType.PDF
+
+
 def is_changed(source: Source) -> bool:
     """Whether the file is gone, or no longer the one that the scanner saw."""
     try:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.pdf import Source
-from pipeline.sandbox import Sandbox
+from pipeline.pdf import Passwords, Source
+from pipeline.sandbox import Limits, Sandbox
+
+
+def set_up(sandbox: Sandbox, limits: Limits, passwords: Passwords) -> None:
+    """Have the worker processes keep to the limits, and try the passwords."""
+    sandbox.use(limits, ("pipeline.splitter:use", passwords) if passwords.candidates else None)
 
 
 class Reader(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pipeline import __version__, changes, messages, opening, page_pictures, pdf, reports, signals
+from pipeline import __version__, changes, engines, messages, opening, page_pictures, pdf, reading, reports, signals
 from pipeline.dispatch import Observer
 from pipeline.domain import (
     RULES_MODEL,
@@ -28,6 +28,7 @@ from pipeline.domain import (
     ToRemember,
     Usage,
 )
+from pipeline.engine import Hosts, Secrets
 from pipeline.errors import ExitCode, SettingsError
 from pipeline.happenings import End
 from pipeline.job import Job
@@ -37,8 +38,8 @@ from pipeline.opening import Sources
 from pipeline.pdf import Passwords, Source
 from pipeline.prices import PriceList
 from pipeline.proving import Proving
-from pipeline.reading import LocalReader
-from pipeline.sandbox import Limits, Sandbox
+from pipeline.reading import LocalReader, Reader
+from pipeline.sandbox import Sandbox
 from pipeline.scanner import scan
 from pipeline.standing import Due, PlannedDocument, Standing
 from pipeline.text import shortened
@@ -77,17 +78,17 @@ def run_job(
     """
     check_budget(job)
     check_report_folder(job)
-    _set_up(sandbox, job, passwords)
+    secrets = Secrets(key, passwords)
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
         observer.began(job.name, run)
         files = _scan(job, ledger, observer)
         ledger.begin_run(job.name, run)
-        with _ending(run, ledger):
+        with _ending(run, ledger), _hosts(job, secrets, sandbox, ledger) as hosts:
             contents = ledger.contents(pdf.READER)
-            stop = asyncio.run(_read(job, key, options, sandbox, observer, ledger, files, contents, run.id, passwords))
+            stop = asyncio.run(_read(job, secrets, options, sandbox, hosts, observer, ledger, files, contents, run.id))
             result, to_remember = _result(job, ledger, files, contents, run, stop)
-            _write(result, job, files, sandbox)
+            _write(result, job, files, hosts)
             sandbox.stop()
             unfinished = [d.path for d in result.documents if _is_unfinished(d)]
             ledger.finish_run(result.run, unfinished, to_remember)
@@ -110,7 +111,8 @@ def report_job(
         PipelineError: see ``errors``; a run that is under way writes its own report.
     """
     check_report_folder(job)
-    _set_up(sandbox, job, passwords)
+    reading.set_up(sandbox, engines.limits_of(job), passwords)
+    reader = LocalReader(sandbox)
     with Lock(job.ledger.path), signals.terminable():
         with Ledger.reading(job.ledger.path) as ledger:
             run = ledger.last_run(job.name)
@@ -123,25 +125,25 @@ def report_job(
             )
         with Ledger.writing(job.ledger.path) as ledger:
             files = tuple(ledger.files(job.name, job.source.folder).values())
-            asyncio.run(_prove_again(job, sandbox, observer, ledger, files))
+            asyncio.run(_prove_again(job, reader, observer, ledger, files))
             result = _last_result(job, ledger)
             if result is not None:
-                _write(result, job, files, sandbox)
+                _write(result, job, files, reader)
             return result
 
 
 async def _prove_again(
-    job: Job, sandbox: Sandbox, observer: Observer, ledger: Ledger, files: Sequence[SourceFile]
+    job: Job, reader: Reader, observer: Observer, ledger: Ledger, files: Sequence[SourceFile]
 ) -> None:
     places = opening.sources(job.source.folder, files)
-    async with Proving(ledger, LocalReader(sandbox), partial(opening.place, places)) as proving:
+    async with Proving(ledger, reader, partial(opening.place, places)) as proving:
         await _prove(proving, Standing(job, ledger, files, ledger.contents(pdf.READER)), observer)
 
 
-def _write(result: RunResult, job: Job, files: Iterable[SourceFile], sandbox: Sandbox) -> None:
+def _write(result: RunResult, job: Job, files: Iterable[SourceFile], reader: Reader) -> None:
     folder = job.source.folder
     sources = {file.path: Source(str(folder / file.path), file.size_bytes, file.mtime_ns) for file in files}
-    originals = reports.Originals(folder, page_pictures.drawer(LocalReader(sandbox), sources))
+    originals = reports.Originals(folder, page_pictures.drawer(reader, sources))
     reports.write(result, job.report.folder, job.report.formats, originals, csv_bom=job.report.csv_bom)
 
 
@@ -205,9 +207,15 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
 # --- open
 
 
-def _set_up(sandbox: Sandbox, job: Job, passwords: Passwords) -> None:
-    limits = Limits(job.sandbox.memory_mb * 1_000_000, job.sandbox.timeout_seconds, job.sandbox.cpu_seconds)
-    sandbox.use(limits, ("pipeline.splitter:use", passwords) if passwords.candidates else None)
+@contextmanager
+def _hosts(job: Job, secrets: Secrets, sandbox: Sandbox, ledger: Ledger) -> Iterator[Hosts]:
+    """The hosts that a job asks for; this machine's are in the ``sandbox``."""
+    engine = engines.engine_of(job, secrets, sandbox, ledger.identity())
+    engine.open()
+    try:
+        yield Hosts(engine)
+    finally:
+        engine.close()
 
 
 def _settled(contents: Mapping[str, Content], passwords: Passwords) -> dict[str, Content]:
@@ -228,7 +236,7 @@ async def _open_for_plan(
     contents = ledger.contents(pdf.READER)
     new = _unopened(opening.sources(job.source.folder, files), _settled(contents, passwords))
     with Sandbox() as sandbox:
-        _set_up(sandbox, job, passwords)
+        reading.set_up(sandbox, engines.limits_of(job), passwords)
         reader = LocalReader(sandbox)
         async for opened in opening.opened(new, reader, at_once=2 * reader.processes):  # one ready for each
             contents.update({content.sha256: content for content in opened})
@@ -240,34 +248,33 @@ async def _open_for_plan(
 
 async def _read(
     job: Job,
-    key: str | None,
+    secrets: Secrets,
     options: Options,
     sandbox: Sandbox,
+    hosts: Hosts,
     observer: Observer,
     ledger: Ledger,
     files: Sequence[SourceFile],
     contents: dict[str, Content],
     run: str,
-    passwords: Passwords,
 ) -> Stop | None:
     """Send what is due, while what is new is opened and the quotes of what was answered are looked for."""
     places = opening.sources(job.source.folder, files)
-    new = _unopened(places, _settled(contents, passwords), again=options.failed_only)
+    new = _unopened(places, _settled(contents, secrets.passwords), again=options.failed_only)
     standing = Standing(job, ledger, files, contents)
-    reader = LocalReader(sandbox)
-    at_once = max(2, reader.processes)  # none waits ready: the first chunks to be cut would wait behind it
+    at_once = max(2, hosts.processes)  # none waits ready: the first chunks to be cut would wait behind it
     observer.found({file.sha256: file.path for file in files if file.sha256})
     due = _due(
         standing,
         places,
-        _recorded(opening.opened(new, reader, at_once), ledger, contents),
+        _recorded(opening.opened(new, hosts, at_once), ledger, contents),
         options.failed_only,
     )
-    async with Proving(ledger, reader, partial(opening.place, places)) as proving:
+    async with Proving(ledger, hosts, partial(opening.place, places)) as proving:
         async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks, _begun(tasks) as first:
             from pipeline import sending  # takes as long, and what needs nothing sent does without
 
-            given = sending.Sending(job, key, sandbox, observer, standing, places, run, proving.add)
+            given = sending.Sending(job, secrets, sandbox, hosts, observer, standing, places, run, proving.add)
             stop = await sending.send(await first, tasks, given)
         if stop is None or stop.exit_code is not ExitCode.INTERRUPTED:
             stop = await _prove(proving, standing, observer) or stop

@@ -16,7 +16,7 @@ import pypdf
 import pytest
 
 from pipeline import job, messages, offline
-from pipeline.chunk_worker import ChunkWorker, Original
+from pipeline.chunk_worker import ChunkWorker
 from pipeline.client import Client, Handler
 from pipeline.domain import (
     Answer,
@@ -31,7 +31,7 @@ from pipeline.domain import (
     Synthesis,
 )
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
-from pipeline.pdf import Source
+from pipeline.pdf import Original, Source
 from pipeline.reading import LocalReader
 from pipeline.sandbox import Limits, Sandbox, SandboxError
 from pipeline.serve import Endpoint, running

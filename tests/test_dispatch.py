@@ -96,8 +96,12 @@ class Actor:
     max_tokens: list[int] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
     reduced: list[bool] = field(default_factory=list)
+    recorded_attempts: list[int] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
+
+    def recorded(self, attempt: int, task: Task) -> None:
+        self.recorded_attempts.append(attempt)
 
     async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
         self.prepared.append(part(task))
@@ -108,7 +112,7 @@ class Actor:
             raise result
         return result
 
-    async def send(self, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
+    async def send(self, attempt: int, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
         name = part(task)
         self.begun_s.append(time.monotonic())
         self.sent.append(name)

@@ -1,0 +1,62 @@
+"""The one host is this machine: calls are awaited in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import reading
+from pipeline.engine import Host, HostSettings, Secrets, Work
+from pipeline.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pipeline.host import HostRunner
+
+_NAME = "here"
+
+
+class LocalEngine:
+    """An ``Engine`` of one host, which is never lost. ``spool`` is the folder for cut chunks."""
+
+    def __init__(self, settings: HostSettings, secrets: Secrets, sandbox: Sandbox, spool: Path) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._sandbox = sandbox
+        self._spool = spool
+        self._hosts = (Host(_NAME, settings.slots, sandbox.processes),)
+        self._runner: HostRunner | None = None
+
+    @property
+    def runner(self) -> HostRunner:
+        """What does the work, made anew after a rest."""
+        from pipeline.host import HostRunner  # loads what speaks HTTP, and many a run has nothing to send
+
+        if self._runner is None:
+            self._runner = HostRunner(self._settings, self._secrets.key, self._sandbox, self._spool)
+        return self._runner
+
+    def open(self) -> None:
+        """Nothing has to be found; worker processes start with the first call."""
+        reading.set_up(self._sandbox, self._settings.limits, self._secrets.passwords)
+
+    def hosts(self) -> Sequence[Host]:
+        """The one that there is."""
+        return self._hosts
+
+    async def call(self, host: str, work: Work) -> Any:
+        """See ``Engine``; given up, the work ends."""
+        return await self.runner.do(work)
+
+    async def held(self) -> Mapping[str, str]:
+        """Nothing outlives this process."""
+        return {}
+
+    async def rest(self) -> None:
+        """See ``Engine``."""
+        if self._runner is not None:
+            await self._runner.close()
+            self._runner = None
+
+    def close(self) -> None:
+        """Nothing is left to do."""

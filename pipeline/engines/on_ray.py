@@ -1,0 +1,260 @@
+"""Hosts of a Ray cluster, one detached actor on each; the only module that knows ray.
+
+An actor call is made at most once: Ray repeats none with ``max_task_retries=0``, its default
+(https://docs.ray.io/en/latest/ray-core/fault_tolerance/actors.html), and says of each that was lost. Actors that are
+detached outlive the driver: they end their calls, keep the outcomes, and the next driver finds them by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.engine import Host, HostLost, HostSettings, Join, Secrets, Work
+from pipeline.engines.ray_host import UNSET, Facts, Raised, RayHost
+from pipeline.errors import SettingsError
+from pipeline.job import EngineSettings
+from pipeline.text import shortened
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is loaded
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError:
+    raise SettingsError("""[engine] use = "ray" needs the package ray: pip install 'docpipe[ray]'""") from None
+
+_CONNECT_S = 5.0
+_START_S = 60.0  # for a host's process, which loads what it needs
+_BACK_S = 30.0  # a host that was started anew answers within
+_LOOK_AGAIN_S = 0.5
+_BEAT_S = 60.0
+
+
+@dataclass(slots=True)
+class _Known:
+    """A host of the cluster. ``lost`` since a call to it was; ``gone``: with its node, or for good."""
+
+    host: Host
+    node: str
+    actor: Any
+    is_set: bool = False
+    lost: bool = False
+    gone: bool = False
+
+
+class RayEngine:
+    """An ``Engine`` of one host for each node of a cluster that has processors to give.
+
+    ``ledger`` is the identity of the ledger: its hosts are its own. ``folder`` must be seen by each.
+    """
+
+    def __init__(
+        self, settings: HostSettings, secrets: Secrets, engine: EngineSettings, folder: Path, ledger: str
+    ) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._engine = engine
+        self._folder = folder
+        self._ledger = ledger
+        self._known: dict[str, _Known] = {}
+        self._over = threading.Event()
+
+    def open(self) -> None:
+        """See ``Engine``.
+
+        Raises:
+            SettingsError: no cluster answers, it runs other versions, or a host cannot do the job.
+        """
+        _connect(self._engine.address, f"docpipe-{self._ledger}")
+        try:
+            self._known = {known.host.name: known for known in self._started()}
+        except BaseException:
+            ray.shutdown()
+            raise
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def hosts(self) -> Sequence[Host]:
+        """See ``Engine``; those that were lost only when there are no others."""
+        there = [known for known in self._known.values() if not known.gone]
+        if not there:
+            raise SettingsError(
+                f"every host of the Ray cluster at {self._engine.address} is lost; what was recorded stays recorded:"
+                " run the job again when the cluster is back"
+            )
+        return [known.host for known in there if not known.lost] or [known.host for known in there]
+
+    async def call(self, host: str, work: Work) -> Any:
+        """See ``Engine``."""
+        known = self._known[host]
+        if known.lost:
+            await self._back(known)
+        if not known.is_set and not isinstance(work, Join):
+            await self._set(known)
+        done = await self._answer(known, known.actor.do.remote(work))
+        if done == UNSET:  # started anew without our noticing; nothing was done
+            await self._set(known)
+            done = await self._answer(known, known.actor.do.remote(work))
+        if isinstance(done, Raised):
+            raise done.error
+        return done
+
+    async def held(self) -> Mapping[str, str]:
+        """See ``Engine``."""
+        found: dict[str, str] = {}
+        for name, known in self._known.items():
+            with suppress(HostLost):
+                found |= dict.fromkeys(await self._answer(known, known.actor.held.remote()), name)
+        return found
+
+    async def rest(self) -> None:
+        """Connections are those of the hosts."""
+
+    def close(self) -> None:
+        """See ``Engine``; a host that still makes attempts stays until they are kept, for the next run."""
+        self._over.set()
+        with suppress(RayError):
+            leaving = {known.actor.leave.remote(): known for known in self._known.values() if not known.gone}
+            left, _ = ray.wait(list(leaving), num_returns=len(leaving), timeout=_CONNECT_S) if leaving else ([], [])
+            for reference in left:
+                with suppress(RayError):
+                    if ray.get(reference):
+                        ray.kill(leaving[reference].actor)
+        ray.shutdown()
+
+    def _started(self) -> Iterator[_Known]:
+        starting = []
+        for node in ray.nodes():
+            if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
+                name = f"{node['NodeManagerAddress']}-{node['NodeID'][:8]}"
+                starting.append((name, node["NodeID"], self._actor(node["NodeID"])))
+        if not starting:
+            raise SettingsError(f"no node of the Ray cluster at {self._engine.address} has processors to give")
+        greetings = [actor.hello.remote(str(self._folder)) for _, _, actor in starting]
+        for (name, node, actor), greeting in zip(starting, greetings, strict=True):
+            facts = self._greeted(name, greeting)
+            yield _Known(Host(name, self._settings.slots, facts.processes), node, actor)
+
+    def _actor(self, node: str) -> Any:
+        options = {
+            "name": f"host-{node}",
+            "lifetime": "detached",
+            "get_if_exists": True,
+            "max_restarts": -1,
+            "max_task_retries": 0,  # at most once
+            "max_concurrency": 1000 + 2 * self._settings.slots,
+            "num_cpus": 0,
+            "enable_task_events": False,  # else the cluster's head keeps something of each call
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+        }
+        spool = self._engine.spool and str(self._engine.spool)
+        return ray.remote(RayHost).options(**options).remote(self._ledger, spool, _end_this_actor)
+
+    def _greeted(self, name: str, greeting: Any) -> Facts:
+        try:
+            facts: Facts = ray.get(greeting, timeout=_START_S)
+        except RayError as error:
+            raise SettingsError(
+                f"the host {name} cannot be started: {_words(error)}; docpipe {__version__} must be installed there,"
+                " in the environment that Ray was started in"
+            ) from None
+        if facts.version != __version__:
+            raise SettingsError(f"the host {name} has docpipe {facts.version}, and this is {__version__}; install one")
+        if not facts.sees_folder:
+            raise SettingsError(
+                f"the host {name} does not see {self._folder}: put the documents on a share that every host mounts"
+                " there, or in a bucket"
+            )
+        return facts
+
+    async def _set(self, known: _Known) -> None:
+        error = await self._answer(known, known.actor.set.remote(self._settings, self._secrets))
+        if isinstance(error, Raised):
+            raise error.error
+        known.is_set = True
+
+    async def _answer(self, known: _Known, reference: Any) -> Any:
+        try:
+            return await reference
+        except RayTaskError:
+            raise
+        except RayError as error:
+            known.lost, known.is_set = True, False
+            raise HostLost(f"the host {known.host.name} was lost: {_words(error)}") from None
+
+    async def _back(self, known: _Known) -> None:
+        """Wait until a host that was lost answers again.
+
+        Raises:
+            HostLost: it does not, or never will.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BACK_S):
+                while known.lost and not known.gone:
+                    with suppress(RayError):
+                        await known.actor.beat.remote()
+                        known.lost = False
+                        return
+                    known.gone = known.node not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+        if known.lost:
+            known.gone = True
+            raise HostLost(f"the host {known.host.name} is gone", begun=False)
+
+    def _beat(self) -> None:
+        """Tell the hosts, now and then, that there is a driver."""
+        while not self._over.wait(_BEAT_S):
+            for known in self._known.values():
+                with suppress(RayError):
+                    known.actor.beat.remote()
+
+
+def _connect(address: str, namespace: str) -> None:
+    with _own_signals():
+        try:
+            if address != "auto":
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host, int(port)), _CONNECT_S).close()  # ray itself would wait for minutes
+            ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.CRITICAL)
+        except (ConnectionError, OSError) as error:
+            raise SettingsError(
+                f"no Ray cluster answers at {address}: {_words(error)}; start one with `ray start --head`,"
+                ' or set [engine] use = "local"'
+            ) from None
+        except RuntimeError as error:
+            python = ".".join(map(str, sys.version_info[:3]))
+            raise SettingsError(
+                f"the Ray cluster at {address} cannot be used with Ray {ray.__version__} and Python {python}:"
+                f" {_words(error)}"
+            ) from None
+
+
+def _end_this_actor() -> None:
+    """Called in the process of an actor."""
+    ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what a signal means to this program: ray takes SIGTERM for itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _words(error: BaseException) -> str:
+    return shortened(" ".join(str(error).split()), 300)

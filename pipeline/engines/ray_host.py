@@ -1,0 +1,143 @@
+"""What runs on a host of a cluster for one ledger: an actor, though this module knows nothing of ray."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__, reading
+from pipeline.engine import HostSettings, Join, Secrets, Work
+from pipeline.host import HostRunner
+from pipeline.results import Results
+from pipeline.sandbox import Sandbox
+
+UNSET = "unset"
+"""What a host says that does not know the job, since it was started anew: nothing was done."""
+
+_WITHOUT_DRIVER_S = 15 * 60.0
+_LOOK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a host says of itself."""
+
+    version: str
+    processes: int
+    sees_folder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An exception on its way to the driver, which raises it."""
+
+    error: Exception
+
+
+class RayHost:
+    """Works for one ledger; after a quarter of an hour without a driver it calls ``end_actor``.
+
+    Outcomes are kept in the folder ``spool``, or else on this machine, until the driver has them on record.
+    """
+
+    def __init__(
+        self,
+        ledger: str,
+        spool: str | None,
+        end_actor: Callable[[], None],
+        without_driver_s: float = _WITHOUT_DRIVER_S,
+    ) -> None:
+        # Worker processes would load the main module of this one, and with it all of ray.
+        sys.modules["__main__"].__file__ = None
+        self._home = _cache_folder() / "hosts" / ledger
+        self._results = Results((Path(spool) / ledger if spool else self._home) / "results")
+        self._sandbox = Sandbox()
+        self._job: tuple[HostSettings, Secrets] | None = None
+        self._runner: HostRunner | None = None
+        self._before: list[HostRunner] = []  # with attempts of an earlier driver
+        self._end_actor = end_actor
+        self._without_driver_s = without_driver_s
+        self._heard_s = time.monotonic()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def hello(self, folder: str) -> Facts:
+        """Who this is, and whether it sees the folder with the documents."""
+        await self.beat()
+        return Facts(__version__, self._sandbox.processes, await asyncio.to_thread(os.path.isdir, folder))
+
+    async def set(self, settings: HostSettings, secrets: Secrets) -> Raised | None:
+        """Work for a job from now on; attempts that were begun for another go on."""
+        await self.beat()
+        if self._job != (settings, secrets):
+            if self._runner is not None:
+                self._before.append(self._runner)
+            reading.set_up(self._sandbox, settings.limits, secrets.passwords)
+            spool = self._home / f"spool-{uuid.uuid4().hex}"
+            self._runner = HostRunner(settings, secrets.key, self._sandbox, spool, self._results)
+            self._job = settings, secrets
+        return None
+
+    async def do(self, work: Work) -> Any:
+        """The result of some work, ``Raised`` or ``UNSET``."""
+        await self.beat()
+        try:
+            if isinstance(work, Join):
+                return await self._joined(work)
+            return UNSET if self._runner is None else await self._runner.do(work)
+        except Exception as error:  # noqa: BLE001 - the driver raises it
+            return Raised(error)
+
+    async def held(self) -> Sequence[str]:
+        """The attempts that are made here, or whose outcomes are kept."""
+        return sorted({*self._results.keys(), *(key for runner in self._runners() for key in runner.held())})
+
+    async def beat(self) -> None:
+        """There is a driver."""
+        self._heard_s = time.monotonic()
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def leave(self) -> bool:
+        """The driver is done; whether this host has nothing left to do either, and may be ended."""
+        if any(runner.is_busy for runner in self._runners()):
+            return False
+        await self._end()
+        return True
+
+    async def _joined(self, work: Join) -> Any:
+        for runner in self._runners():
+            if (outcome := await runner.do(work)) is not None:
+                return outcome
+        return self._results.get(work.attempt)
+
+    def _runners(self) -> list[HostRunner]:
+        return [*self._before, *filter(None, [self._runner])]
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_S, self._without_driver_s))
+            for runner in [runner for runner in self._before if not runner.is_busy]:
+                self._before.remove(runner)
+                await runner.close()
+            alone_s = time.monotonic() - self._heard_s
+            if alone_s > self._without_driver_s and not any(runner.is_busy for runner in self._runners()):
+                await self._end()
+                self._end_actor()
+
+    async def _end(self) -> None:
+        for runner in self._runners():
+            await runner.close()
+        self._before, self._runner, self._job = [], None, None
+        self._sandbox.stop()
+        self._sandbox = Sandbox()  # another driver may come before this process ends
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "docpipe"

@@ -1,0 +1,124 @@
+"""Which host does what for a task, and what is done when one is lost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from pipeline import failures, opening
+from pipeline.chunk_worker import ChunkWorker
+from pipeline.domain import Chunk, Content, Failure, Outcome, Payload, Split, Task
+from pipeline.engine import HostLost, Hosts, Join, Prepare, Send, attempt_key
+from pipeline.message_batches import Pack
+from pipeline.opening import Sources
+from pipeline.pdf import Original
+
+_CUT_ON_HOSTS = 3
+
+
+class Sender:
+    """Has hosts do what is to be done for tasks, and tells them where each content lies; see ``dispatch.Sender``.
+
+    A payload lies on the host that made it, so the attempt is made there.
+    """
+
+    def __init__(self, hosts: Hosts, contents: Mapping[str, Content], places: Sources) -> None:
+        self._hosts = hosts
+        self._contents = contents
+        self._places = places
+        self._made_on: dict[str, str] = {}  # of attempts whose outcomes are not on record
+        self._recorded: defaultdict[str, list[str]] = defaultdict(list)  # by host, what it need not keep
+
+    async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
+        """See ``dispatch.Sender``; on another host where one is lost, for cutting costs nothing."""
+        if not isinstance(task, Chunk):
+            return Payload(None, host=self._hosts.take(task.content))
+        original = self.original(task)
+        for _ in range(_CUT_ON_HOSTS):
+            host = self._hosts.take(original.source.path)
+            prepared: Payload | Failure | Split | None = None
+            try:
+                prepared = _on(host, await self._hosts.engine.call(host, Prepare(task, original, reduced)))
+                return prepared
+            except HostLost:
+                continue
+            finally:
+                if not isinstance(prepared, Payload) and not (isinstance(prepared, Split) and prepared.payload):
+                    self._hosts.give_back(host)  # else when it was sent
+        return failures.not_this_run("the hosts that were to cut it were lost")
+
+    async def send(self, attempt: int, task: Task, payload: Payload, by_schema: bool, max_tokens: int) -> Outcome:
+        """See ``dispatch.Sender``."""
+        key, host = attempt_key(attempt, task.id), payload.host
+        original = self.original(task) if isinstance(task, Chunk) else None
+        recorded = tuple(self._recorded.pop(host, ()))
+        self._made_on[key] = host
+        try:
+            outcome: Outcome = await self._hosts.engine.call(
+                host, Send(key, task, original, payload, by_schema, max_tokens, recorded)
+            )
+        except HostLost as lost:
+            left = await self._left_by(host, key) if lost.begun else None
+            return left or failures.of_lost_host(str(lost), lost.begun)
+        finally:
+            self._hosts.give_back(host)
+        return outcome
+
+    def recorded(self, attempt: int, task: Task) -> None:
+        """See ``dispatch.Sender``."""
+        key = attempt_key(attempt, task.id)
+        self.forget(self._made_on.pop(key, ""), [key])
+
+    def forget(self, host: str, keys: Iterable[str]) -> None:
+        """A host need not keep the outcomes of these attempts; it is told with the next that it makes."""
+        self._recorded[host] += keys
+
+    def original(self, chunk: Chunk) -> Original:
+        """The file that a chunk is cut from."""
+        content = self._contents[chunk.content]
+        source = opening.place(self._places, chunk.content) or self._places[chunk.content][0]
+        # What was out of the ordinary to open is not left to the API's reader.
+        must_be_cut = content.encrypted or content.note is not None or content.problem is not None
+        return Original(source, content.pages or 0, must_be_cut, content.media_type)
+
+    async def _left_by(self, lost: str, key: str) -> Outcome | None:
+        """The outcome that a host kept before it was lost: it may be back, or another may share its disk."""
+        for host in dict.fromkeys([lost, *(host.name for host in self._hosts.engine.hosts())]):
+            try:
+                if outcome := await self._hosts.engine.call(host, Join(key)):
+                    found: Outcome = outcome
+                    return found
+            except HostLost:
+                continue
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Packer:
+    """Makes chunks ready and puts them into batches, on this machine."""
+
+    sender: Sender
+    worker: ChunkWorker
+
+    async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
+        """As ``ChunkWorker.prepare``."""
+        if isinstance(task, Chunk):
+            return await self.worker.prepare(task, self.sender.original(task), reduced)
+        return Payload(None)
+
+    def pack(
+        self, task: Task, payload: Payload, by_schema: bool, max_tokens: int, pack: Pack, custom_id: str
+    ) -> bool | Failure:
+        """As ``ChunkWorker.pack``."""
+        original = self.sender.original(task) if isinstance(task, Chunk) else None
+        return self.worker.pack(task, original, payload, by_schema, max_tokens, pack, custom_id)
+
+
+def _on(host: str, prepared: Payload | Failure | Split) -> Payload | Failure | Split:
+    match prepared:
+        case Payload():
+            return replace(prepared, host=host)
+        case Split(payload=Payload() as payload):
+            return replace(prepared, payload=replace(payload, host=host))
+    return prepared
