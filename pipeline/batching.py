@@ -52,7 +52,8 @@ _FAILURES_MORE = 8  # an API that does not answer for so many looks, and two for
 _ARRIVES_WITHIN = timedelta(minutes=5)  # a batch that was cut off may still be at work at the API
 _CLOCKS_APART = timedelta(hours=1)
 _LOST_AFTER = timedelta(hours=25)  # batches expire after 24
-_RECORDED_AT_ONCE = 200
+RECORDED_AT_ONCE = 200
+"""So many results at most are one transaction."""
 
 T = TypeVar("T")
 
@@ -483,7 +484,7 @@ class Batcher:
                 continue
             schema = self._schema(request.item.task)
             some[result.custom_id] = batch_api.outcome_of(result, batch, schema, request.batched.note)
-            if len(some) == _RECORDED_AT_ONCE:
+            if len(some) == RECORDED_AT_ONCE:
                 self._record(pending, some)
                 some = {}
                 await asyncio.sleep(0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -18,11 +19,13 @@ from pipeline import batch_api, batching, message_batches, messages
 from pipeline.domain import Answer, DocumentStatus, RunResult, Usage
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
 from pipeline.message_batches import Batch
+from pipeline.offline_batches import Response
 from pipeline.serve import Endpoint, running
 from tests.conftest import DEADLINE_S, KEY, Quiet, Workspace, clause, wait_until, write_pdf
 
 DOCUMENTS, PAGES = 3, 2
 CHUNKS = DOCUMENTS * PAGES
+Respond = Callable[[str, str, bytes, str], Awaitable[Response]]
 QUICK: Mapping[str, object] = {"attempts": 3, "first_wait_seconds": 0.001, "max_wait_seconds": 0.01}
 
 
@@ -332,24 +335,34 @@ def test_ended_while_waiting_the_next_run_takes_the_results_in(workspace: Worksp
     assert len(endpoint.seen) == CHUNKS
 
 
-def test_killed_while_results_are_read_the_next_run_reads_them(workspace: Workspace) -> None:
-    """What was recorded stays, the rest is recorded then, nothing is sent; the books are set back to that moment."""
-    endpoint = Endpoint()
+def test_killed_while_results_are_recorded_the_next_run_records_the_rest(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two transactions, where nobody reads what is told of the first; the answers of that one stay."""
+    pages = batching.RECORDED_AT_ONCE + 3
+    endpoint = Endpoint(read_pdf=False)
+    monkeypatch.setattr(endpoint.batches, "respond", ended_at_once(endpoint))
+    long = "a" * 240  # 200 lines with such a path are more than a pipe holds
+    write_pdf(workspace.docs / long / f"{long}.pdf", [clause(page) for page in range(pages)])
     with running(endpoint) as base_url:
-        prepare(workspace, base_url)
-        assert workspace.run().run.exit_code == 0
-        with closing(sqlite3.connect(workspace.ledger)) as database, database:  # as it stands after half of them
-            database.execute("UPDATE attempts SET ended_at = NULL WHERE id % 2")
-            database.execute("UPDATE batches SET ended_at = NULL")
-            database.execute(
-                "UPDATE chunks SET state = 'open' WHERE id IN (SELECT chunk FROM attempts WHERE ended_at IS NULL)"
-            )
-            database.execute("DELETE FROM proofs")
-            database.execute("DELETE FROM answers WHERE chunk IN (SELECT chunk FROM attempts WHERE ended_at IS NULL)")
+        workspace.write_job(
+            base_url, endpoint={"batch": True}, split={"max_pages": 1}, prompt={"synthesis": False}, retry=QUICK
+        )
+        with workspace.start("run", str(workspace.job_file), "--verbose") as process:
+            assert process.stderr is not None
+            said = b""
+            while b"requests: ended" not in said:  # byte by byte, so that no buffer takes in more of it
+                byte = os.read(process.stderr.fileno(), 1)
+                assert byte, said
+                said += byte
+            wait_until(lambda: on_record(workspace, "SELECT count(*) > 0 FROM answers") == [(1,)])
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+        assert on_record(workspace, "SELECT count(*) FROM answers") == [(batching.RECORDED_AT_ONCE,)]
         result = workspace.run()
-    assert result.run.exit_code == 0
+    assert (result.run.exit_code, result.spending.requests) == (0, 3)
     assert len(endpoint.batches.created) == 1
-    assert len(endpoint.seen) == CHUNKS
+    assert len(endpoint.seen) == pages
 
 
 def test_neither_key_nor_address_stands_in_the_ledger(workspace: Workspace) -> None:
@@ -361,6 +374,21 @@ def test_neither_key_nor_address_stands_in_the_ledger(workspace: Workspace) -> N
     assert KEY not in str(account)
     assert base_url not in str(account)
     assert account == batching.account(base_url, KEY) != batching.account(base_url, "another")
+
+
+def ended_at_once(endpoint: Endpoint) -> Respond:
+    """How the endpoint responds when it has done all requests of a batch before it says that it has them."""
+    respond = endpoint.batches.respond
+
+    async def when_ended(method: str, target: str, body: bytes, host: str) -> Response:
+        reply = await respond(method, target, body, host)
+        if method == "POST":
+            created = f"{target}/{json.loads(reply[2])['id']}"
+            while b'"ended"' not in (await respond("GET", created, b"", host))[2]:
+                await asyncio.sleep(0.002)
+        return reply
+
+    return when_ended
 
 
 def post(base_url: str, body: bytes) -> None:
