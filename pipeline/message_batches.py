@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,8 +37,8 @@ class Pack:
         self.path = path
         self.requests = 0
         self._max_bytes = max_bytes
-        self._file = path.open("wb")
-        self._file.write(b'{"requests":[')
+        path.write_bytes(b'{"requests":[')
+        self._file = path.open("ab")
         self._before_last = self._file.tell(), 0
 
     @property
@@ -52,7 +53,8 @@ class Pack:
     def add(self, custom_id: str, parts: Iterable[bytes]) -> None:
         """One request more; ``parts`` are the bytes of a request for a message.
 
-        Whatever ``parts`` raises, nothing of it stays.
+        Raises:
+            OSError: there is no room on the disk, or what ``parts`` raised; nothing of the request stays.
         """
         self._before_last = self._file.tell(), self.requests
         try:
@@ -60,7 +62,11 @@ class Pack:
             self._file.write(b'{"custom_id":%b,"params":' % json.dumps(custom_id).encode())
             self._file.writelines(parts)
             self._file.write(b"}")
+            self._file.flush()  # what does not fit on the disk is this request, and not the next
         except OSError:
+            with suppress(OSError):
+                self._file.close()  # what its buffer still holds must not be written by whatever comes next
+            self._file = self.path.open("ab")
             self.take_back()
             raise
         self.requests += 1

@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
+import h11
 import pytest
 
 from pipeline import batch_api, batching, message_batches, messages
 from pipeline.domain import Answer, DocumentStatus, RunResult, Usage
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
-from pipeline.message_batches import Batch
+from pipeline.message_batches import Batch, Pack
+from pipeline.offline import Reply
 from pipeline.offline_batches import Response
 from pipeline.serve import Endpoint, running
-from tests.conftest import DEADLINE_S, KEY, Quiet, Workspace, clause, wait_until, write_pdf
+from tests.conftest import DEADLINE_S, KEY, Quiet, Workspace, clause, noisy_page, wait_until, write_pdf
 
 DOCUMENTS, PAGES = 3, 2
 CHUNKS = DOCUMENTS * PAGES
@@ -215,6 +220,100 @@ def test_a_budget_that_covers_no_request_ends_the_run(workspace: Workspace) -> N
     assert endpoint.batches.created == []
 
 
+@pytest.mark.parametrize("room", ["for some requests", "for none"])
+def test_a_disk_that_is_full_when_a_batch_is_written_loses_and_repeats_nothing(workspace: Workspace, room: str) -> None:
+    """What could be written is sent, as a whole batch; the rest is named and left to the next run."""
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        prepare_pictures(workspace, base_url)
+        with files_of_at_most(1_200_000 if room == "for some requests" else 400_000):
+            first = workspace.run()
+        sent = len(endpoint.seen)
+        assert sent == on_record(workspace, "SELECT count(*) FROM answers")[0][0]
+        second = workspace.run()
+    assert first.run.exit_code == 3
+    assert sent == (2 if room == "for some requests" else 0)
+    assert "it could not be read or spooled: File too large" in str(first.documents[-1].reason)
+    assert second.run.exit_code == 0
+    assert set(times_paid(endpoint).values()) == {1}
+    assert len(endpoint.seen) == DOCUMENTS
+
+
+def test_a_disk_that_is_full_when_results_are_fetched_ends_the_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With code 4 and the place; the next run takes them in, and nothing is sent again."""
+    endpoint = Endpoint()
+    respond = endpoint.batches.respond
+
+    async def at_length(method: str, target: str, body: bytes, host: str) -> Response:
+        status, headers, lines = await respond(method, target, body, host)
+        return status, headers, lines + b" " * (800_000 if target.endswith("/results") else 0)
+
+    monkeypatch.setattr(endpoint.batches, "respond", at_length)
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        with files_of_at_most(600_000):
+            first = workspace.run()
+        assert on_record(workspace, "SELECT count(*) FROM answers") == [(0,)]
+        second = workspace.run()
+    assert first.run.exit_code == 4
+    assert f"no batch can be written or read in {workspace.ledger}.spool: " in str(first.run.stopped_because)
+    assert (second.run.exit_code, second.spending.requests) == (0, CHUNKS)
+    assert len(endpoint.batches.created) == 1
+    assert len(endpoint.seen) == CHUNKS
+
+
+@pytest.mark.parametrize("most", [2, 0])
+def test_a_batch_that_the_api_finds_too_large_is_sent_in_smaller_ones(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Down to a request by itself; one that no batch may hold has failed for that reason, and the run ends."""
+    endpoint = Endpoint()
+    respond = endpoint.batches.respond
+
+    async def up_to_most(method: str, target: str, body: bytes, host: str) -> Response:
+        if method == "POST" and len(json.loads(body)["requests"]) > most:
+            return 413, {"content-type": "text/html"}, b"<html>too large</html>"
+        return await respond(method, target, body, host)
+
+    monkeypatch.setattr(endpoint.batches, "respond", up_to_most)
+    result = run(workspace, endpoint)
+    assert set(times_paid(endpoint).values()) == ({1} if most else set())
+    assert len(endpoint.seen) == (CHUNKS if most else 0)
+    assert on_record(workspace, "SELECT count(*) FROM attempts") == [(len(endpoint.seen),)]
+    assert result.run.exit_code == (0 if most else 3)
+    assert most or all("alone was too large for the API" in str(d.reason) for d in result.documents)
+
+
+@pytest.mark.parametrize("how", ["in the middle of a line", "after a line", "with the connection"])
+def test_a_list_of_results_that_is_cut_is_read_again(workspace: Workspace, how: str) -> None:
+    """Its whole lines are on record by then, if it ended as lists end; nothing is sent again."""
+    endpoint = CutOnce(how)
+    watched = Quiet()
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url)
+        result = workspace.run(observer=watched)
+    assert endpoint.cut
+    assert result.run.exit_code == 0
+    assert len(endpoint.batches.created) == 1
+    assert len(endpoint.seen) == CHUNKS == len(watched.outcomes)
+    assert any(line.startswith("how the batches are getting on is not known: ") for line in watched.lines)
+
+
+def test_a_body_holds_whole_requests_whatever_the_disk_had_no_room_for(tmp_path: Path) -> None:
+    """Each request is in it or not, as it was said, also when there is room again."""
+    with Pack(tmp_path / "body", 1_000_000) as pack:
+        with files_of_at_most(20_000):
+            taken = [added(pack, "large", 30_000), *(added(pack, f"a-{number}", 3_000) for number in range(8))]
+        taken.append(added(pack, "b", 3_000))
+        pack.close()
+        held = json.loads(pack.path.read_bytes())["requests"]
+    assert taken == [False] + [True] * 6 + [False] * 2 + [True]
+    assert [request["custom_id"] for request in held] == [f"a-{number}" for number in range(6)] + ["b"]
+    assert pack.requests == len(held)
+
+
 # --- batches that take long
 
 
@@ -374,6 +473,56 @@ def test_neither_key_nor_address_stands_in_the_ledger(workspace: Workspace) -> N
     assert KEY not in str(account)
     assert base_url not in str(account)
     assert account == batching.account(base_url, KEY) != batching.account(base_url, "another")
+
+
+def prepare_pictures(workspace: Workspace, base_url: str) -> None:
+    """Requests of some 410 KB each."""
+    for number in range(DOCUMENTS):
+        noisy_page(workspace.docs / f"{number}.pdf", size=(300 + number, 340))
+    workspace.write_job(base_url, endpoint={"batch": True}, prompt={"synthesis": False}, retry=QUICK)
+
+
+def added(pack: Pack, custom_id: str, size_bytes: int) -> bool:
+    """Whether there was room on the disk."""
+    try:
+        pack.add(custom_id, [b'"', b"x" * size_bytes, b'"'])
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """No file of this process can grow beyond that, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class CutOnce(Endpoint):
+    """Cuts the first list of results off."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.cut = False
+        self._how = how
+
+    async def _about_batches(self, wire: Any, head: h11.Request) -> bool:
+        target = head.target.decode()
+        if self.cut or not target.endswith("/results"):
+            return await super()._about_batches(wire, head)
+        self.cut = True
+        await wire.body(head, 0)
+        _, headers, lines = await self.batches.respond("GET", target, b"", "")
+        if self._how == "with the connection":
+            await wire.send_half(Reply(200, headers, lines), lambda: None)
+            return False
+        whole_lines = len(b"".join(lines.splitlines(keepends=True)[:2]))
+        kept = lines[: whole_lines + (40 if self._how == "in the middle of a line" else 0)]
+        return bool(await wire.send(Reply(200, headers, kept), lambda: None))
 
 
 def ended_at_once(endpoint: Endpoint) -> Respond:
