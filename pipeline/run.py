@@ -353,7 +353,9 @@ async def _tasks(
 
 async def _prove(proving: Proving, standing: Standing, observer: Observer) -> Stop | None:
     """Look for the quotes of every answer for which nobody has."""
-    with signals.interruptible(proving, observer):
+    with signals.interruptible(
+        proving, observer, "quotes that are being looked for are awaited, the next run looks for the rest"
+    ):
         await proving.finish(standing.unproven())
     if proving.interrupted:
         return Stop(ExitCode.INTERRUPTED, "interrupted while quotes were looked for; the next run goes on")

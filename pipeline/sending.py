@@ -23,6 +23,8 @@ from pipeline.standing import Standing
 from pipeline.verdicts import Stop, Try
 
 _OFFLINE_BATCH_BYTES = 48_000_000  # the endpoint in this process holds it in memory; the largest request fits in
+_AWAITED = "what is in flight is awaited, for it is paid for"
+_LEFT_THERE = "batches go on at the API for the next run to take in, and one that is just leaving is awaited"
 _IDLE_AFTER_S = 1.0  # by then the first requests are out, and their answers take longer
 
 
@@ -72,7 +74,7 @@ async def _send_each(
     dispatcher = Dispatcher(
         standing.ledger, rules, sender, standing.parts, standing.synthesis, given.answered, given.observer
     )
-    with signals.interruptible(dispatcher, given.observer):
+    with signals.interruptible(dispatcher, given.observer, _AWAITED):
         return await dispatcher.send_all(due, again)
 
 
@@ -104,7 +106,7 @@ async def _send_in_batches(due: AsyncIterator[Sequence[Task]], given: Sending, s
             given.observer,
             batching.CLOCK,
         )
-        with signals.interruptible(batcher, given.observer):
+        with signals.interruptible(batcher, given.observer, _LEFT_THERE):
             stop = await batcher.send_all(due)
     finally:
         await here.rest()

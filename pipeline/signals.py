@@ -40,8 +40,11 @@ def _asking() -> list[signal.Signals]:
 
 
 @contextmanager
-def interruptible(work: Interruptible, observer: Observer) -> Iterator[None]:
-    """The first ^C, SIGTERM or SIGHUP interrupts the work, the second cancels what it has begun."""
+def interruptible(work: Interruptible, observer: Observer, stopping: str) -> Iterator[None]:
+    """The first ^C, SIGTERM or SIGHUP interrupts the work, the second cancels what it has begun.
+
+    ``stopping`` is what the first leads to, in words for whoever presses it.
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     numbers = _asking()
@@ -53,7 +56,7 @@ def interruptible(work: Interruptible, observer: Observer) -> Iterator[None]:
         if ended:  # it was on its way through the loop; what follows has its own handlers
             signal.raise_signal(number)
         elif not asked_before:
-            observer.said("stopping: what is in flight is awaited, for it is paid for; once more to give that up too")
+            observer.said(f"stopping: {stopping}; once more to give that up too")
             work.interrupt()
         elif task is not None:
             task.cancel()

@@ -419,14 +419,15 @@ def test_killed_after_the_batch_was_created_the_next_run_finds_it(workspace: Wor
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
 def test_ended_while_waiting_the_next_run_takes_the_results_in(workspace: Workspace, number: signal.Signals) -> None:
-    """The batch goes on at the API; ^C ends the wait at once with code 130."""
+    """The batch goes on at the API; ^C ends the wait at once with code 130, and says so."""
     endpoint = Endpoint(FaultPlan((FaultRule(Fault(FaultKind.SLOW, seconds=1.0), requests=frozenset({1})),)))
     with running(endpoint) as base_url:
         prepare(workspace, base_url)
-        with workspace.start("run", str(workspace.job_file)) as process:
+        with workspace.start("run", str(workspace.job_file), "--verbose") as process:
             wait_until(lambda: on_record(workspace, "SELECT count(*) FROM batches WHERE name IS NOT NULL") == [(1,)])
             process.send_signal(number)
-            process.communicate(timeout=DEADLINE_S)
+            _, err = process.communicate(timeout=DEADLINE_S)
+        assert ("stopping: batches go on at the API" in err) == (number is signal.SIGINT)
         assert process.returncode == (130 if number is signal.SIGINT else -9)
         result = workspace.run()
     assert result.run.exit_code == 0

@@ -40,9 +40,10 @@ def checks(workspace: Workspace) -> list[str | None]:
     return [risk["quote_check"] for document in documents for risk in document["risks"]]
 
 
-def read(workspace: Workspace, sandbox: Sandbox) -> int:
+def read(workspace: Workspace, sandbox: Sandbox, watched: Quiet | None = None) -> int:
     with sandbox:
-        return run.run_job(job.load(workspace.job_file), None, run.Options(), sandbox, Quiet()).run.exit_code
+        observer = watched or Quiet()
+        return run.run_job(job.load(workspace.job_file), None, run.Options(), sandbox, observer).run.exit_code
 
 
 def prepare(workspace: Workspace, pages: Sequence[int] = (1, 2, 3)) -> None:
@@ -182,7 +183,9 @@ def test_interrupted_while_quotes_are_looked_for_the_report_is_written(workspace
     read(workspace, Sandbox(1))
     forget_proofs(workspace)
 
-    assert read(workspace, Interrupting()) == 130
+    watched = Quiet()
+    assert read(workspace, Interrupting(), watched) == 130
+    assert "stopping: quotes that are being looked for are awaited, the next run looks" in watched.lines[-1]
     assert sorted(map(str, checks(workspace))) == ["None", "None", "verified"]
     assert read(workspace, Watched()) == 0
     assert checks(workspace) == ["verified"] * 3

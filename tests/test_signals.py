@@ -36,7 +36,7 @@ def test_a_signal_that_is_under_way_when_sending_ends_counts_for_what_follows(
     asked = Asked()
 
     async def sends_and_goes_on() -> None:
-        with interruptible(asked, Quiet()):
+        with interruptible(asked, Quiet(), "it is awaited"):
             for _ in range(before):
                 signal.raise_signal(number)
                 await turns(5)
