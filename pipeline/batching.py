@@ -44,6 +44,7 @@ from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.ledger_batches import Batched
 from pipeline.message_batches import Batch, Pack
 from pipeline.planner import PlannedChunk
+from pipeline.text import moment
 from pipeline.verdicts import Again, Blameless, Failed, Judge, Parts, Stop, Try
 from pipeline.workers import Pool, Wake
 
@@ -239,7 +240,9 @@ class Batcher:
             begun = datetime.fromisoformat(batch.begun_at)
             if batch.account == self._settings.account:
                 self._open.append(_Pending(batch, dict(map(self._adopted, requests))))
-                self._observer.said(f"{_named(batch)} of {batch.requests} requests is awaited since {_minutes(begun)}")
+                self._observer.said(
+                    f"{_named(batch)} of {batch.requests} requests is awaited since {moment(batch.begun_at)}"
+                )
             elif self._clock.now() - begun > _LOST_AFTER:
                 with self._ledger.transaction():
                     self._ledger.end_batch(batch.id, self._now())
@@ -247,7 +250,7 @@ class Batcher:
             else:
                 self._observer.said(
                     f"{_named(batch)} is with another endpoint or key: its {batch.requests} requests are left out until"
-                    f" {_minutes(begun + _LOST_AFTER)}; a run with that key takes its results in"
+                    f" {moment((begun + _LOST_AFTER).isoformat())}; a run with that key takes its results in"
                 )
             there.update(chunk.id for _, chunk in requests)
         due = [item for item in self._todo if item.task.id not in there]
@@ -620,10 +623,6 @@ def account(base_url: str, key: str | None) -> str:
 
 def _named(batch: OpenBatch) -> str:
     return f"the batch {batch.name}" if batch.name else "a batch of which it is not known whether it arrived,"
-
-
-def _minutes(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _too_large_for_a_batch() -> Failure:

@@ -25,6 +25,7 @@ from pipeline.ledger_file import Lock, needs_migrating
 from pipeline.prices import READ_ON, PriceList
 from pipeline.sandbox import Sandbox
 from pipeline.scanner import scan, unmatched
+from pipeline.text import moment
 
 _LEAST_FREE_BYTES = 500_000_000
 _PRICES_HOLD_DAYS = 90
@@ -150,7 +151,7 @@ def _ledger(job: Job, least_bytes: int) -> Finding:
     if damage:
         more = "`docpipe status --verify` lists it all, then restore it from a backup or `docpipe salvage` it"
         return Finding("ledger", f"{path}: {damage[0]}; {more}", ExitCode.LEDGER)
-    return Finding("ledger", f"{path} ({f'last run {runs.started_at}' if runs else 'a new one'})")
+    return Finding("ledger", f"{path} ({f'last run {moment(runs.started_at)}' if runs else 'a new one'})")
 
 
 def _sandbox(job: Job) -> Finding:

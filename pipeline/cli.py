@@ -19,7 +19,7 @@ import click
 
 from pipeline import __version__
 from pipeline.errors import ExitCode, PipelineError, SettingsError
-from pipeline.text import printable, shortened
+from pipeline.text import moment, printable, shortened
 
 if TYPE_CHECKING:
     from pipeline.domain import RunResult
@@ -370,7 +370,7 @@ def _show_status(job: Job, name: str, endpoint: str | None, books: Status) -> No
     for batch in books.batches:
         click.echo(
             f"batch       {batch.name or 'not known to have arrived'}: {batch.requests} requests since "
-            f"{batch.begun_at[:16].replace('T', ' ')} UTC, {batch.status or 'sent'}"
+            f"{moment(batch.begun_at)}, {batch.status or 'sent'}"
         )
     if books.cut_off:
         click.echo(f"cut off     {books.cut_off} requests without an end: in flight now, or when a run was killed")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.domain import OpenBatch, PageRange
+from pipeline.text import moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def begin(database: sqlite3.Connection, batch: OpenBatch, attempts: Sequence[int
             for attempt, r in zip(attempts, requests, strict=True)
         ],
     )
-    _explain(database, batch.id, f"in a batch that was sent at {batch.begun_at[:16]} UTC")
+    _explain(database, batch.id, f"in a batch that was sent at {moment(batch.begun_at)}")
 
 
 def told(database: sqlite3.Connection, batch: str, name: str, status: str) -> None:

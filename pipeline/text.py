@@ -1,4 +1,4 @@
-"""Hostile text made safe to show on one line: file names, document text, error bodies."""
+"""What is shown on one line: hostile text made safe (file names, document text, error bodies), and times."""
 
 from __future__ import annotations
 
@@ -38,3 +38,8 @@ def shortened(text: str, limit: int) -> str:
     """``text`` on one line in at most ``limit`` characters, the cut marked by an ellipsis."""
     line = " ".join(encodable(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def moment(iso: str) -> str:
+    """An ISO 8601 time in UTC to the minute: ``2026-03-02 02:41 UTC``."""
+    return f"{printable(iso[:16].replace('T', ' '))} UTC"

@@ -236,7 +236,7 @@ def test_a_damaged_ledger_is_found_and_left_alone(workspace: Workspace) -> None:
 
 
 def test_a_good_ledger_says_when_the_job_last_ran(workspace: Workspace) -> None:
-    """And a job that never ran, that it is new."""
+    """To the minute, as the reports do; and a job that never ran, that it is new."""
     workspace.write_job()
     assert "a new one" in findings(workspace)["ledger"].text
     with Ledger.writing(workspace.ledger):
@@ -244,7 +244,7 @@ def test_a_good_ledger_says_when_the_job_last_ran(workspace: Workspace) -> None:
     assert "a new one" in findings(workspace)["ledger"].text
     write_pdf(workspace.docs / "a.pdf", [clause(1)])
     started_at = workspace.run().run.started_at
-    assert f"last run {started_at}" in findings(workspace)["ledger"].text
+    assert f"last run {started_at[:10]} {started_at[11:16]} UTC" in findings(workspace)["ledger"].text
 
 
 # --- price, key, model

@@ -13,7 +13,6 @@ from pipeline.reports.presentation import (
     again,
     before,
     counted,
-    moment,
     needing_attention,
     notices,
     pages_read,
@@ -23,7 +22,7 @@ from pipeline.reports.presentation import (
     to_mend,
     why_unread,
 )
-from pipeline.text import printable, shortened
+from pipeline.text import moment, printable, shortened
 
 MAX_RISKS = 20
 MAX_DOCUMENTS = 10

@@ -29,7 +29,6 @@ from pipeline.reports.presentation import (
     difference,
     field_items,
     field_label,
-    moment,
     money,
     needing_attention,
     notices,
@@ -45,7 +44,7 @@ from pipeline.reports.presentation import (
     to_mend,
     unchecked_quotes,
 )
-from pipeline.text import printable
+from pipeline.text import moment, printable
 
 _WORST_SHOWN = 25  # without scripts
 _NEWS_SHOWN = 8  # of each kind

@@ -26,7 +26,7 @@ from pipeline.domain import (
     Severity,
     Spending,
 )
-from pipeline.text import printable, shortened
+from pipeline.text import moment, printable, shortened
 
 QUOTE_LABELS = {
     QuoteCheck.VERIFIED: "word for word on this page",
@@ -313,11 +313,6 @@ def spent(spending: Spending) -> str:
     if spending.cost_usd is None and spending.known_usd:
         return f"at least {money(spending.known_usd)}; {counted(spending.unpriced, 'request')} of unknown cost"
     return money(spending.cost_usd)
-
-
-def moment(iso: str) -> str:
-    """An ISO 8601 time in UTC to the minute: ``2026-03-02 02:41 UTC``."""
-    return f"{printable(iso[:16].replace('T', ' '))} UTC"
 
 
 def one_line(text: str) -> str:
