@@ -80,13 +80,19 @@ def merge(reading: Reading) -> DocumentResult:
                 planned.record.attempts,
                 planned.record.reason,
                 planned.record.request_id,
+                _is_unreadable(planned.record),
             )
             for planned in chunks
         ),
         unchanged=reading.unchanged,
         note=content.note if content else None,
         fields=tuple(_field_value(field, results) for field in reading.fields),
+        is_damaged=bool(pages and problem) or any(_is_unreadable(planned.record) for planned in chunks),
     )
+
+
+def _is_unreadable(record: ChunkRecord) -> bool:
+    return (record.state, record.failure, record.attempts) == (ChunkState.FAILED, FailureClass.DOCUMENT, 0)
 
 
 def _status(

@@ -451,7 +451,10 @@ class FieldValue:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """One chunk of one document, as the report shows it; ``reason`` as in ``ChunkRecord``."""
+    """One chunk of one document, as the report shows it; ``reason`` as in ``ChunkRecord``.
+
+    ``is_unreadable``: it failed before anything was sent, since its pages cannot be taken from the file.
+    """
 
     id: str
     pages: PageRange
@@ -459,6 +462,7 @@ class ChunkResult:
     attempts: int
     reason: str | None
     request_id: str | None
+    is_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +475,8 @@ class DocumentResult:
     included, came to their end without it being done, or to the end of an API that gave no answer.
     ``note`` is the content's. ``change`` compares the bytes with those of the last run that came to its end;
     ``recovered``: it was not done then and is now; ``gone_risks`` were reported then and are not now.
-    ``fields`` has each of the job's own fields, in its order.
+    ``fields`` has each of the job's own fields, in its order. ``is_damaged``: pages are missing, or may be, because
+    they are missing in the file, which was opened all the same.
     """
 
     path: str
@@ -495,6 +500,7 @@ class DocumentResult:
     recovered: bool = False
     gone_risks: tuple[Risk, ...] = ()
     fields: tuple[FieldValue, ...] = ()
+    is_damaged: bool = False
 
     @property
     def is_unopened(self) -> bool:

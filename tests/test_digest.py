@@ -85,7 +85,7 @@ Removed documents:
 - Failed: broken.pdf: not a PDF
 - Partial: part.pdf: no answer for page 3
 
-Files that could not be opened: mend or replace them; the next run reads them.
+Files that cannot be opened or are damaged: mend or replace them; the next run reads them.
 
 To try the others again: `docpipe retry contracts --endpoint yourouter`
 
@@ -198,12 +198,21 @@ def test_a_changed_risk_tells_what_it_was() -> None:
 
 
 def test_no_command_is_named_for_a_file_that_must_be_mended_first() -> None:
-    """To try a broken file again as it is costs a reader's time; for a job elsewhere the command has its path."""
+    """To try a broken file again as it is costs a reader's time; for a job elsewhere the command has its path.
+
+    A file of which a page is lost and another was refused is for both.
+    """
     broken = a_result(an_unopened_document())
     text = digest.render(broken)
-    assert "could not be opened: mend or replace them" in text
+    assert "cannot be opened or are damaged: mend or replace them" in text
     assert "again:" not in text
     assert "again:" not in "".join(html.render(broken))
+    lacking = replace(a_document(missing=(PageRange(3, 3),)), is_damaged=True)
+    refused, lost = lacking.chunks[0], replace(lacking.chunks[0], is_unreadable=True)
+    both = digest.render(a_result(replace(lacking, chunks=(refused, lost))))
+    assert "mend or replace" in both
+    assert "To try the others again: `docpipe retry" in both
+    assert "again:" not in digest.render(a_result(replace(lacking, chunks=(lost,))))
     partial = replace(a_result(a_document(missing=(PageRange(3, 3),))), argument="my jobs/x.toml")
     assert "To try these again: `docpipe retry 'my jobs/x.toml' --endpoint yourouter`" in digest.render(partial)
     assert "mend" not in digest.render(partial)

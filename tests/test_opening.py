@@ -14,6 +14,7 @@ import pytest
 from pipeline import job, opening, pdf, run
 from pipeline.domain import Layout
 from pipeline.ledger import Ledger
+from pipeline.reports import presentation
 from pipeline.sandbox import Limits, Sandbox
 from pipeline.serve import Endpoint, running
 from pipeline.splitter import page_texts
@@ -54,18 +55,21 @@ def test_what_was_out_of_the_ordinary_is_in_every_report(workspace: Workspace) -
 
 
 def test_a_file_that_was_cut_off_is_partial_with_its_lost_pages_named(workspace: Workspace) -> None:
-    """What is whole is read, as a file that any reader opens; the rest is missing, tonight and in every run."""
+    """What is whole is read, as a file that any reader opens; the rest is missing until somebody mends the file."""
     shutil.copy(SAMPLES / "trouble" / "truncated.pdf", workspace.docs)
     endpoint = Endpoint(keep_bodies=True)
     with running(endpoint) as base_url:
         workspace.write_job(base_url, report={"formats": ["html"]})
         codes = [workspace.run().run.exit_code for _ in range(2)]
+        _, status, _ = workspace.docpipe("status", str(workspace.job_file))
 
     (document,) = json.loads((workspace.reports / "report.json").read_bytes())["documents"]
     assert codes == [3, 3]
     assert (document["status"], document["missing_pages"]) == ("partial", [[2, 2]])
     assert document["note"] == "truncated: 1 of 2 pages readable"
     assert document["reason"] == "page 2 cannot be read: its content is missing"
+    assert f"mend or replace them, then docpipe run {workspace.job_file}\n" in status
+    assert "docpipe retry" not in status + (workspace.reports / "index.html").read_text("utf-8")
     (seen,) = endpoint.seen
     sent = base64.b64decode(seen.body["messages"][0]["content"][0]["source"]["data"])
     assert len(page_texts(sent)) == 1
@@ -81,6 +85,8 @@ def test_a_repaired_file_is_sent_repaired_and_one_without_its_page_tree_is_never
         workspace.write_job(base_url)
         result = workspace.run()
 
+    assert presentation.to_mend(result) == [result.documents[1]]
+    assert presentation.again(result) == ""
     assert risks_of(result) == [("K001", 1), ("K001", 1), ("K002", 2), ("K002", 2)]
     assert [(d.status, d.missing_pages, d.note, d.reason) for d in result.documents] == [
         ("done", (), "repaired: the file's index was damaged", None),

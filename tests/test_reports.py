@@ -490,7 +490,7 @@ def test_the_summary_says_what_happened_and_what_to_do() -> None:
     assert "partial  p.pdf: rate limited" in shown
     assert "failed   broken.pdf: not a PDF" in shown
     assert "To try these again: docpipe retry x\n" in shown
-    assert shown.endswith("Files that cannot be opened: mend or replace them, then docpipe run x\n")
+    assert shown.endswith("Files that cannot be opened or are damaged: mend or replace them, then docpipe run x\n")
 
 
 def test_the_summary_keeps_to_one_screen_whatever_fails() -> None:

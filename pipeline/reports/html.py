@@ -31,6 +31,7 @@ from pipeline.reports.presentation import (
     field_label,
     money,
     needing_attention,
+    not_openable,
     notices,
     one_line,
     paragraphs,
@@ -69,7 +70,7 @@ def render(result: RunResult, formats: Iterable[str] = ()) -> Iterator[str]:
         risks=len(rows),
         categories=sorted({one_line(risk.category) for _, risk in rows}, key=str.casefold),
         unchecked=unchecked_quotes(risk for _, risk in rows),
-        unopened=len(to_mend(result)),
+        unopened=len(not_openable(result)),
         formats=sorted(formats),
         data=index_data.render(result),
     )

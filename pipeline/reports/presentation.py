@@ -81,7 +81,7 @@ def rules_notice(what: str) -> str:
 
 def _incomplete(result: RunResult) -> str:
     unread = sum(len(r) for d in result.documents for r in d.missing_pages)
-    failed_to_open = len(to_mend(result))
+    failed_to_open = len(not_openable(result))
     unopened = sum(d.is_unopened for d in result.documents)
     unfinished = sum(d.status is not DocumentStatus.DONE for d in result.documents)
     details = [f"{counted(unread, 'page')} not read"] if unread else []
@@ -101,14 +101,25 @@ def needing_attention(result: RunResult) -> list[DocumentResult]:
     ]
 
 
-def to_mend(result: RunResult) -> list[DocumentResult]:
-    """The documents that cannot be opened: no command helps before the file is another."""
+def not_openable(result: RunResult) -> list[DocumentResult]:
+    """The documents that cannot be opened."""
     return [d for d in needing_attention(result) if d.pages is None and not d.is_unopened]
 
 
+def to_mend(result: RunResult) -> list[DocumentResult]:
+    """Those of which something cannot be read before the file is another, whatever command is tried."""
+    return [d for d in needing_attention(result) if d.is_damaged or (d.pages is None and not d.is_unopened)]
+
+
 def to_try_again(result: RunResult) -> list[DocumentResult]:
-    """The documents that are not done and that a command takes up as they are."""
-    return [d for d in needing_attention(result) if d.pages is not None or d.is_unopened]
+    """The documents that are not done and of which a command takes something up as they are."""
+    return [d for d in needing_attention(result) if d.is_unopened or (d.pages is not None and _has_more(d))]
+
+
+def _has_more(document: DocumentResult) -> bool:
+    """Whether more can be read of a file that was opened."""
+    unread = (c for c in document.chunks if c.status in (ChunkState.OPEN, ChunkState.FAILED))
+    return not document.is_damaged or any(not c.is_unreadable for c in unread)
 
 
 def why_unread(document: DocumentResult) -> str:
@@ -135,7 +146,7 @@ def again(result: RunResult) -> str:
     )
 
 
-MEND = "Files that could not be opened: mend or replace them; the next run reads them."
+MEND = "Files that cannot be opened or are damaged: mend or replace them; the next run reads them."
 """What helps with those of ``to_mend``."""
 
 
@@ -260,7 +271,7 @@ def remark(document: DocumentResult) -> str:
 def pages_read(result: RunResult) -> str:
     """``80 of 80 read``, and how many files nobody knows the pages of: ``; 1 file could not be opened``."""
     covered = sum(document.pages_covered for document in result.documents)
-    unopened = len(to_mend(result))
+    unopened = len(not_openable(result))
     without = f"; {counted(unopened, 'file')} could not be opened" if unopened else ""
     return f"{covered:,} of {sum(document.pages or 0 for document in result.documents):,} read{without}"
 

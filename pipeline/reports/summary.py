@@ -36,9 +36,9 @@ def render(
 ) -> str:
     """At most 25 lines of at most 100 columns, ending with a newline; ``color`` adds ANSI styles.
 
-    ``retry_command`` takes up what is not fully read, ``run_command`` reads files that cannot be opened once they
-    were mended; None where there is no such document. These and ``report`` are there to be copied, so they are
-    never cut.
+    ``retry_command`` takes up what is not fully read, ``run_command`` reads files that cannot be opened, or not as a
+    whole, once they were mended; None where there is no such document. These and ``report`` are there to be copied,
+    so they are never cut.
     """
     status = result.run.status
     lines = [_fit(f"{one_line(result.title)}: {status}")]
@@ -54,7 +54,8 @@ def render(
     if attention := needing_attention(result):
         hints = [f"To try these again: {printable(retry_command)}"] if retry_command else []
         if run_command:
-            hints.append(f"Files that cannot be opened: mend or replace them, then {printable(run_command)}")
+            mend = "Files that cannot be opened or are damaged: mend or replace them, then"
+            hints.append(f"{mend} {printable(run_command)}")
         named = MAX_NAMED + 2 - len(hints) - (len(_fact("Changes", news(result))) - 1)
         named -= len(attention) > named  # the line that counts the rest
         lines += ["", _styled("Not fully read", _BOLD, color), *map(_named, attention[:named])]
