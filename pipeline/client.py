@@ -14,6 +14,7 @@ import base64
 import errno
 import ipaddress
 import ssl
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -23,10 +24,14 @@ from types import TracebackType
 from typing import BinaryIO, Self
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
+# httpx loads its command line with rich and a highlighter, 0.05 s, wherever they can be imported; None says that they
+# cannot (https://docs.python.org/3/reference/import.html#the-module-cache), and httpx does without.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
-from pipeline import network
-from pipeline.messages import Body
+import httpx  # noqa: E402
+
+from pipeline import network  # noqa: E402
+from pipeline.messages import Body  # noqa: E402
 
 _BLOCK_BYTES = 192 * 1024  # divisible by three: each block is base64 without padding
 _LARGEST_RESPONSE_BYTES = 64_000_000
@@ -54,6 +59,15 @@ class Reply:
     problem: str | None = None
     latency_s: float = 0.0
     sent: bool = False
+
+
+def load() -> None:
+    """Load what the transport puts off to its first request, where it takes 0.05 s that all requests wait for."""
+
+    async def unused() -> None:
+        await _connections(httpx.URL("http://localhost"), 1)[0].aclose()
+
+    asyncio.run(unused())
 
 
 class Client:
