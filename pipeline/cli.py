@@ -269,10 +269,13 @@ class _Output:
 
 
 def _send(name: str, endpoint: str | None, limit: int | None, output: _Output, *, failed_only: bool) -> int:
+    from pipeline import fork_server
+
+    fork_server.start()  # takes as long as the imports here
     from pipeline.sandbox import Sandbox
 
     with Sandbox() as sandbox:
-        sandbox.start()  # takes as long as the imports here
+        sandbox.start()
         from pipeline import endpoints, pdf, progress, run, watching
         from pipeline.happenings import End
 

@@ -6,17 +6,19 @@ import asyncio
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import endpoints, failures, messages
-from pipeline.chunk_worker import ChunkWorker
-from pipeline.client import Client
 from pipeline.domain import Outcome, Synthesis
 from pipeline.engine import HostSettings, Join, Prepare, Read, Send, Work
 from pipeline.errors import SettingsError
 from pipeline.reading import LocalReader
 from pipeline.results import Results
 from pipeline.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pipeline.chunk_worker import ChunkWorker
+    from pipeline.client import Client
 
 
 class HostRunner:
@@ -63,6 +65,8 @@ class HostRunner:
         Raises:
             SettingsError: see ``do``.
         """
+        from pipeline.chunk_worker import ChunkWorker  # loads what speaks HTTP, and many a run only reads
+
         if self._worker is None:
             given = self._settings
             around = messages.largest_body(given.endpoint, given.prompt, fields=given.fields)

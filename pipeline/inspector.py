@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import image_files, splitter
+from pipeline import splitter
 from pipeline.pdf import Inspection, Source
+
+_PDF = b"%PDF-"  # no image begins so
 
 
 def inspect(source: Source, with_layout: bool = True) -> Inspection:
@@ -22,7 +24,10 @@ def inspect(source: Source, with_layout: bool = True) -> Inspection:
         OSError: the file cannot be read.
     """
     with Path(source.path).open("rb") as file:
-        head = file.read(image_files.HEAD_BYTES)
-    return (
-        splitter.inspect(source, with_layout) if image_files.media_type(head) is None else image_files.inspect(source)
-    )
+        if file.read(len(_PDF)) != _PDF:
+            from pipeline import image_files  # Pillow's formats take 0.05 s to load, and most folders hold no images
+
+            file.seek(0)
+            if image_files.media_type(file.read(image_files.HEAD_BYTES)) is not None:
+                return image_files.inspect(source)
+    return splitter.inspect(source, with_layout)

@@ -272,13 +272,23 @@ async def _read(
     )
     async with Proving(ledger, hosts, partial(opening.place, places)) as proving:
         async with aclosing(_tasks(due, options.limit, ledger, run, job)) as tasks, _begun(tasks) as first:
-            from pipeline import sending  # takes as long, and what needs nothing sent does without
+            stop = None
+            if not first.done() or await first or ledger.open_batches():
+                await asyncio.to_thread(_load_sending)  # takes as long as the first files
+                from pipeline import sending
 
-            given = sending.Sending(job, secrets, sandbox, hosts, observer, standing, places, run, proving.add)
-            stop = await sending.send(await first, tasks, given)
+                given = sending.Sending(job, secrets, sandbox, hosts, observer, standing, places, run, proving.add)
+                stop = await sending.send(await first, tasks, given)
         if stop is None or stop.exit_code is not ExitCode.INTERRUPTED:
             stop = await _prove(proving, standing, observer) or stop
     return stop
+
+
+def _load_sending() -> None:
+    """Load all that the first request would have to wait for, and a run that sends nothing does without."""
+    from pipeline import client, sending  # noqa: F401
+
+    client.load()
 
 
 @asynccontextmanager
@@ -290,7 +300,7 @@ async def _begun(tasks: AsyncIterator[Sequence[Task]]) -> AsyncGenerator[asyncio
 
     first = asyncio.create_task(look())
     try:
-        await asyncio.sleep(0)  # by now the first files are being opened
+        await asyncio.sleep(0)  # by now it is known whether any file must be opened first
         yield first
     finally:
         first.cancel()

@@ -19,12 +19,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection
-from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Self
 
 from pebble import ProcessExpired, ProcessPool
 
+from pipeline import fork_server
 from pipeline.errors import SettingsError
 from pipeline.text import shortened
 
@@ -74,7 +74,7 @@ class Sandbox:
         return ProcessPool(
             max_workers=self.processes,
             initializer=_set_up_this_process,
-            context=_context(),
+            context=fork_server.context(),
         )
 
     def use(self, limits: Limits, before: tuple[str, object] | None = None) -> None:
@@ -96,6 +96,8 @@ class Sandbox:
             Exception: what the function itself raised.
         """
         given = self._limits.for_file(size_bytes)
+        if self._starting is not None and self._starting.is_alive():  # the pool would have the event loop wait
+            await asyncio.to_thread(self._starting.join)
         for _ in range(2):
             pool = self._pool
             try:
@@ -153,17 +155,6 @@ class Sandbox:
     ) -> None:
         self.stop()
         self._pool.join()
-
-
-def _context() -> BaseContext:
-    """Workers are forked from a small server process that has the readers loaded already.
-
-    Forking this process itself, with its threads and event loop, might hang; starting each worker from
-    nothing takes 0.2 s of processor time, also each time one must be replaced.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.inspector"])
-    return context
 
 
 def _processors() -> int:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import reading
 from pipeline.engine import Host, HostSettings, Secrets, Work
+from pipeline.host import HostRunner
 from pipeline.sandbox import Sandbox
-
-if TYPE_CHECKING:
-    from pipeline.host import HostRunner
 
 _NAME = "here"
 
@@ -30,8 +28,6 @@ class LocalEngine:
     @property
     def runner(self) -> HostRunner:
         """What does the work, made anew after a rest."""
-        from pipeline.host import HostRunner  # loads what speaks HTTP, and many a run has nothing to send
-
         if self._runner is None:
             self._runner = HostRunner(self._settings, self._secrets.key, self._sandbox, self._spool)
         return self._runner
