@@ -22,13 +22,15 @@ from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Self
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from pipeline import fork_server
 from pipeline.errors import SettingsError
 from pipeline.text import shortened
 
 _TIMEOUT_S_PER_MB = 1.0
+
+CONSTS.sleep_unit = 0.02  # seconds until a pool notices that it was stopped, or a worker lost; its own are 0.1
 
 
 @dataclass(frozen=True, slots=True)
