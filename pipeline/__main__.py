@@ -8,14 +8,19 @@ import os
 import sys
 from contextlib import suppress
 
+_INTERRUPTED = 130  # ``errors.ExitCode``, which may not be loaded
+
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     # Loading modules makes many objects that all stay: looking for garbage among them takes 0.02 s of each start.
     gc.set_threshold(20_000)
-    from pipeline import cli  # not at the top: each worker process imports this module once more
+    try:
+        from pipeline import cli  # not at the top: each worker process imports this module once more
 
-    exit_code = cli.end()
+        exit_code = cli.end()
+    except KeyboardInterrupt:  # while modules are loaded
+        exit_code = _INTERRUPTED
     with suppress(OSError):  # nobody reads any more
         sys.stdout.flush()
         sys.stderr.flush()

@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from types import TracebackType
@@ -103,7 +103,8 @@ class Sandbox:
         for _ in range(2):
             pool = self._pool
             try:
-                future = pool.schedule(_call, args=[given, self._before, function, *args])
+                with nullcontext() if self._worked else fork_server.deaf_to_interrupts():
+                    future = pool.schedule(_call, args=[given, self._before, function, *args])
             except RuntimeError as error:
                 if isinstance(error.__cause__, OSError) and not self._worked:
                     raise SettingsError(
@@ -139,13 +140,14 @@ class Sandbox:
         self._starting.start()
 
     def _start_pool(self) -> None:
-        with suppress(RuntimeError):  # the first call will say what is wrong
+        with suppress(RuntimeError), fork_server.deaf_to_interrupts():  # the first call will say what is wrong
             self._pool.schedule(os.getpid)
 
     def stop(self) -> None:
         """Begin to end the workers; no call may follow."""
         if self._starting is not None:
-            self._starting.join()
+            with suppress(RuntimeError):  # ^C came before it was started
+                self._starting.join()
         self._stopped = True
         self._pool.stop()  # type: ignore[no-untyped-call]
 

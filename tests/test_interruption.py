@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,21 @@ def test_a_second_interrupt_gives_up_what_is_in_flight(workspace: Workspace) -> 
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
+
+
+def test_an_interrupt_while_the_program_loads_says_nothing() -> None:
+    """There is nothing to say yet; the exit code is that of an interrupt."""
+    script = (
+        "import sys\n"
+        "from pipeline.__main__ import main\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'pipeline.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_a_second_run_of_the_same_job_is_refused_while_one_is_under_way(workspace: Workspace) -> None:

@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
@@ -332,3 +333,31 @@ def test_a_worker_killed_while_idle_is_replaced(sandbox: Sandbox) -> None:
         return await still_works(sandbox) and await still_works(sandbox)
 
     assert asyncio.run(calls())
+
+
+def test_an_interrupt_while_the_processes_start_is_the_parents_alone(tmp_path: Path) -> None:
+    """On a terminal ^C reaches all of the group: what still loads its modules says nothing and goes on."""
+    (tmp_path / "interrupted.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    script = (
+        "import asyncio, multiprocessing\n"
+        "from pipeline.sandbox import Sandbox\n"
+        "with Sandbox(1) as box:\n"
+        "    multiprocessing.get_context('forkserver').set_forkserver_preload(['interrupted'])\n"
+        "    box.start()\n"
+        "    print(asyncio.run(box.call(0, 'builtins:divmod', 7, 2)))\n"
+    )
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("(3, 1)\n", "")
+
+
+def test_an_interrupt_before_the_processes_start_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come when the thread that starts them is there and not yet at work."""
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), Sandbox(1) as box:
+        box.start()
