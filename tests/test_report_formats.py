@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from pipeline.domain import Change, PageRange, QuoteCheck, RunResult, RunStatus, Severity
+from pipeline.domain import Before, Change, PageRange, QuoteCheck, RunResult, RunStatus, Severity
 from pipeline.reports import csv_report, markdown, xlsx
 from pipeline.reports.presentation import one_line
 from tests.report_values import RUN, a_document, a_result, a_risk, an_unopened_document
@@ -74,7 +74,9 @@ def csv_cells(text: str) -> list[list[str]]:
 def test_csv_has_one_row_a_risk_worst_first() -> None:
     """Every column under its name, lines ended by CRLF."""
     checked = replace(a_risk("big"), quote_check=QuoteCheck.VERIFIED, named_page=4, found="big words")
-    risks = (a_risk("small", Severity.LOW, None), replace(checked, id="r7", own_check=True, change=Change.NEW))
+    was = Before(Severity.LOW, None, "=small")
+    changed = replace(checked, id="r7", own_check=True, change=Change.CHANGED, before=was)
+    risks = (a_risk("small", Severity.LOW, None), changed)
 
     text = csv_report.render(a_result(replace(a_document("a.pdf", risks=risks), note="repaired")))
 
@@ -94,12 +96,16 @@ def test_csv_has_one_row_a_risk_worst_first() -> None:
         "read_by": "claude-sonnet-5-5",
         "named_page": "4",
         "found": "big words",
-        "change": "new",
+        "change": "changed",
+        "severity_before": "low",
+        "page_before": "",
+        "quote_before": "'=small",
         "id": "r7",
         "own_check": "true",
         "note": "Repaired.",
     }
     assert [row[3:5] for row in csv_cells(text)[1:]] == [["6", "high"], ["", "low"]]
+    assert csv_cells(text)[2][14:18] == [""] * 4
 
 
 @pytest.mark.parametrize(

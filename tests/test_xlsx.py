@@ -11,7 +11,7 @@ import openpyxl
 import pytest
 from openpyxl.workbook import Workbook
 
-from pipeline.domain import Change, Comparison, DocumentStatus, QuoteCheck, RunResult, Severity
+from pipeline.domain import Before, Change, Comparison, DocumentStatus, QuoteCheck, RunResult, Severity
 from pipeline.reports import xlsx
 from pipeline.reports.names import document_name
 from tests import payloads
@@ -80,15 +80,18 @@ def test_a_report_that_does_not_know_the_originals_links_none() -> None:
 
 
 def test_a_row_says_how_its_quote_stands_and_what_is_new() -> None:
-    """The words of the page where they differ, the page that the model named, and who saw it."""
-    altered = replace(a_risk(), quote_check=QuoteCheck.ALTERED, found="Fees will rise", change=Change.CHANGED)
+    """The words of the page where they differ, what it was, the page that the model named, and who saw it."""
+    altered = replace(
+        a_risk(), quote_check=QuoteCheck.ALTERED, found="Fees will rise",
+        change=Change.CHANGED, before=Before(Severity.MEDIUM, 4, "Fees are fixed"),
+    )  # fmt: skip
     moved = replace(a_risk(page=9), quote_check=QuoteCheck.PAGE_CORRECTED, named_page=6, own_check=True)
     book = opened(a_result(a_document(risks=(altered, moved))))
 
     first, second = row(book, "Risks", 3), row(book, "Risks", 4)
 
-    assert [first[label] for label in ("Change", "Quote check", "In the document", "Seen by")] == [
-        "changed", "differs from the page", "Fees will rise", "claude-sonnet-5-5",
+    assert [first[label] for label in ("Change", "Quote check", "In the document", "In the last run", "Seen by")] == [
+        "changed", "differs from the page", "Fees will rise", "medium, page 4\nFees are fixed", "claude-sonnet-5-5",
     ]  # fmt: skip
     assert [second[label] for label in ("Page", "Quote check", "Seen by")] == [
         9, "word for word; the model named page 6", "docpipe's own check",

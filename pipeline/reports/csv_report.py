@@ -7,7 +7,7 @@ import io
 import re
 import unicodedata
 
-from pipeline.domain import DocumentResult, FieldValue, Risk, RunResult
+from pipeline.domain import Before, DocumentResult, FieldValue, Risk, RunResult
 from pipeline.reports.presentation import field_items, one_line, ranges, register, remark
 from pipeline.text import printable
 
@@ -27,6 +27,9 @@ COLUMNS = (
     "named_page",
     "found",
     "change",
+    "severity_before",
+    "page_before",
+    "quote_before",
     "id",
     "own_check",
     "note",
@@ -117,10 +120,15 @@ def _row(document: DocumentResult, risk: Risk, read_by: str) -> list[str]:
         _number(risk.named_page),
         _cell(risk.found),
         risk.change or "",
+        *_before(risk.before),
         _cell(risk.id),
         "true" if risk.own_check else "false",
         _cell(remark(document)),
     ]
+
+
+def _before(before: Before | None) -> tuple[str, str, str]:
+    return (before.severity, _number(before.page), _cell(before.quote)) if before else ("", "", "")
 
 
 def _number(number: int | None) -> str:

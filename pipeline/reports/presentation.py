@@ -234,12 +234,20 @@ def quote_label(risk: Risk) -> str:
     return f"{found}; the model named page {risk.named_page}"
 
 
-def before(risk: Risk) -> str:
-    """``In the last run: high, page 3``; "" for a risk that has not changed."""
+IN_THE_LAST_RUN = "In the last run"
+
+
+def was(risk: Risk) -> str:
+    """``high, page 3`` of a risk that has changed, as it was in the last run; "" for any other."""
     if risk.before is None:
         return ""
     page = "page unknown" if risk.before.page is None else f"page {risk.before.page}"
-    return f"In the last run: {risk.before.severity}, {page}"
+    return f"{risk.before.severity}, {page}"
+
+
+def before(risk: Risk) -> str:
+    """``In the last run: high, page 3``; "" for a risk that has not changed."""
+    return f"{IN_THE_LAST_RUN}: {was(risk)}" if risk.before else ""
 
 
 def document_change(document: DocumentResult) -> str:

@@ -15,6 +15,7 @@ import xlsxwriter
 from pipeline.domain import DocumentResult, DocumentStatus, FieldValue, QuoteCheck, Risk, RunResult, Severity
 from pipeline.reports import links
 from pipeline.reports.presentation import (
+    IN_THE_LAST_RUN,
     counted,
     document_change,
     field_items,
@@ -24,6 +25,7 @@ from pipeline.reports.presentation import (
     ranges,
     register,
     remark,
+    was,
     worst_first,
 )
 from pipeline.text import printable
@@ -59,6 +61,7 @@ _RISK_COLUMNS = {
     "Explanation": 40,
     "Recommendation": 34,
     _NOT_PRINTED: 0,
+    IN_THE_LAST_RUN: 34,
     "Category": 17,
     "Seen by": 18,
     "Document status": 10,
@@ -204,6 +207,7 @@ def _risk_row(result: RunResult, document: DocumentResult, risk: Risk, with_html
         _Cell(risk.found),
         _Cell(risk.explanation),
         _Cell(risk.recommendation),
+        _Cell("\n".join(filter(None, (was(risk), risk.before.quote))) if risk.before else ""),
         _Cell(risk.category),
         _Cell("docpipe's own check" if risk.own_check else result.run.model),
         _Cell(document.status.value),
