@@ -243,17 +243,23 @@ _IMAGE = (
 )
 
 
-def write_heavy_pdf(path: Path, payload: bytes) -> None:
-    """A page with an image of so many bytes that do not compress."""
-    side = int(len(payload) ** 0.5)
-    image = payload[: side * side]
+def write_heavy_pdf(path: Path, *payloads: bytes) -> None:
+    """A page for each payload, an image of so many bytes that do not compress."""
+    kids = b" ".join(b"%d 0 R" % (3 + 3 * number) for number in range(len(payloads)))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources <</XObject <</I 4 0 R>> >> /Contents 5 0 R>>",
-        _IMAGE % (side, side, len(image), image),
-        b"<< /Length 28 >>\nstream\nq 600 0 0 600 0 0 cm /I Do Q\nendstream",
+        b"<< /Type /Pages /Kids [%b] /Count %d >>" % (kids, len(payloads)),
     ]
+    for payload in payloads:
+        side = int(len(payload) ** 0.5)
+        image = payload[: side * side]
+        at = len(objects) + 2
+        objects += [
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 600] /Resources <</XObject <</I %d 0 R>> >> "
+            b"/Contents %d 0 R>>" % (at, at + 1),
+            _IMAGE % (side, side, len(image), image),
+            b"<< /Length 28 >>\nstream\nq 600 0 0 600 0 0 cm /I Do Q\nendstream",
+        ]
     out = bytearray(b"%PDF-1.4\n")
     offsets = []
     for number, body in enumerate(objects, 1):
