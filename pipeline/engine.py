@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from pipeline.domain import Chunk, Payload, Task
+from pipeline.domain import Chunk, Outcome, Payload, Task
 from pipeline.fields import ResultField
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.pdf import Original, Passwords, Source
@@ -152,6 +152,7 @@ class Hosts:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._load: Counter[str] = Counter()  # what each has to do or holds ready
+        self._recorded: defaultdict[str, list[str]] = defaultdict(list)  # attempts that each need not keep
 
     @property
     def slots(self) -> int:
@@ -177,6 +178,16 @@ class Hosts:
     def give_back(self, host: str) -> None:
         """It is done with what it was taken for."""
         self._load[host] -= 1
+
+    def forget(self, host: str, attempt: str) -> None:
+        """The outcome of an attempt is on record: the host is told so with the next that it makes."""
+        self._recorded[host].append(attempt)
+
+    async def send(self, host: str, work: Send) -> Outcome:
+        """Have a host make an attempt. Raises ``HostLost``."""
+        recorded = tuple(self._recorded.pop(host, ()))
+        outcome: Outcome = await self.engine.call(host, replace(work, recorded=recorded))
+        return outcome
 
     async def read(self, source: Source, function: str, *args: object) -> Any:
         """See ``reading.Reader``; on another host where one is lost, for reading costs nothing."""

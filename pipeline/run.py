@@ -11,7 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pipeline import __version__, changes, engines, messages, opening, page_pictures, pdf, reading, reports, signals
+from pipeline import (
+    __version__,
+    changes,
+    engines,
+    joining,
+    messages,
+    opening,
+    page_pictures,
+    pdf,
+    reading,
+    reports,
+    signals,
+)
 from pipeline.dispatch import Observer
 from pipeline.domain import (
     RULES_MODEL,
@@ -259,6 +271,7 @@ async def _read(
     run: str,
 ) -> Stop | None:
     """Send what is due, while what is new is opened and the quotes of what was answered are looked for."""
+    await joining.join(hosts, ledger, run, _prices(job), job.endpoint.model, observer)
     places = opening.sources(job.source.folder, files)
     new = _unopened(places, _settled(contents, secrets.passwords), again=options.failed_only)
     standing = Standing(job, ledger, files, contents)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline import failures, opening
@@ -28,7 +27,6 @@ class Sender:
         self._contents = contents
         self._places = places
         self._made_on: dict[str, str] = {}  # of attempts whose outcomes are not on record
-        self._recorded: defaultdict[str, list[str]] = defaultdict(list)  # by host, what it need not keep
 
     async def prepare(self, task: Task, reduced: bool) -> Payload | Failure | Split:
         """See ``dispatch.Sender``; on another host where one is lost, for cutting costs nothing."""
@@ -52,27 +50,19 @@ class Sender:
         """See ``dispatch.Sender``."""
         key, host = attempt_key(attempt, task.id), payload.host
         original = self.original(task) if isinstance(task, Chunk) else None
-        recorded = tuple(self._recorded.pop(host, ()))
         self._made_on[key] = host
         try:
-            outcome: Outcome = await self._hosts.engine.call(
-                host, Send(key, task, original, payload, by_schema, max_tokens, recorded)
-            )
+            return await self._hosts.send(host, Send(key, task, original, payload, by_schema, max_tokens))
         except HostLost as lost:
             left = await self._left_by(host, key) if lost.begun else None
             return left or failures.of_lost_host(str(lost), lost.begun)
         finally:
             self._hosts.give_back(host)
-        return outcome
 
     def recorded(self, attempt: int, task: Task) -> None:
         """See ``dispatch.Sender``."""
         key = attempt_key(attempt, task.id)
-        self.forget(self._made_on.pop(key, ""), [key])
-
-    def forget(self, host: str, keys: Iterable[str]) -> None:
-        """A host need not keep the outcomes of these attempts; it is told with the next that it makes."""
-        self._recorded[host] += keys
+        self._hosts.forget(self._made_on.pop(key), key)
 
     def original(self, chunk: Chunk) -> Original:
         """The file that a chunk is cut from."""
