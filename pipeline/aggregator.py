@@ -28,6 +28,10 @@ from pipeline.fields import ResultField
 from pipeline.planner import PlannedChunk
 
 _REASONS_SHOWN = 3
+_AGAIN: Mapping[FailureClass | None, str] = {
+    FailureClass.TRANSIENT: " (the next run tries again)",
+    FailureClass.LOST: "; `{retry}` sends it again",
+}
 _LEAST_ALIKE = 8  # letters of a quote: one word may be in any other
 _WORD_FOR_WORD = (QuoteCheck.VERIFIED, QuoteCheck.PAGE_CORRECTED)
 
@@ -38,7 +42,8 @@ class Reading:
 
     ``content`` is None when the file could not be read. The records of ``chunks`` have their results.
     ``synthesis`` is the record of the request that joins the summaries; None when none is wanted.
-    ``unchanged``: this run sent nothing for it. ``fields`` are those that the answers were asked for.
+    ``unchanged``: this run sent nothing for it. ``fields`` are those that the answers were asked for. ``retry`` is
+    the command that sends again what failed for good.
     """
 
     file: SourceFile
@@ -47,6 +52,7 @@ class Reading:
     synthesis: ChunkRecord | None
     unchanged: bool
     fields: tuple[ResultField, ...] = ()
+    retry: str = "docpipe retry"
 
 
 def merge(reading: Reading) -> DocumentResult:
@@ -64,7 +70,7 @@ def merge(reading: Reading) -> DocumentResult:
         size_bytes=file.size_bytes,
         pages=pages,
         status=_status(problem, chunks, answered, missing),
-        reason=_reason(problem, chunks) if content or problem else "not opened yet",
+        reason=_reason(problem, chunks, reading.retry) if content or problem else "not opened yet",
         missing_pages=missing,
         summary=summary,
         summary_note=summary_note,
@@ -121,12 +127,12 @@ def _missing(pages: int, answered: Iterable[PlannedChunk]) -> tuple[PageRange, .
     return tuple(missing)
 
 
-def _reason(problem: str | None, chunks: Sequence[PlannedChunk]) -> str | None:
+def _reason(problem: str | None, chunks: Sequence[PlannedChunk], retry: str) -> str | None:
     reasons = [problem] if problem else []
     for planned in chunks:
         record, where = planned.record, planned.chunk.pages.label
         if record.state is ChunkState.FAILED:
-            again = " (the next run tries again)" if record.failure is FailureClass.TRANSIENT else ""
+            again = _AGAIN.get(record.failure, "").format(retry=retry)
             because = record.reason or ""
             named = because if because.startswith(f"{where} ") else f"{where}: {because}"
             reasons.append(f"{named}{again}")

@@ -100,11 +100,6 @@ def outcome_of(result: Result, batch: Batch, schema: Schema, note: str | None) -
             return failures.of_trouble(f"{how} in the batch {batch.id}", exchange)
 
 
-def without_result(reason: str) -> Failure:
-    """The failure of a request of which a batch says nothing; whether it was billed is not known."""
-    return failures.of_trouble(reason, Exchange(sent=True))
-
-
 def _failure(reply: Reply) -> Failure:
     exchange = Exchange(reply.status, latency_s=reply.latency_s, sent=reply.sent)
     if reply.status in (None, 200):

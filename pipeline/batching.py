@@ -38,7 +38,7 @@ from pipeline.domain import (
     Task,
 )
 from pipeline.errors import ExitCode
-from pipeline.failures import advice
+from pipeline.failures import advice, of_lost
 from pipeline.fields import ResultField
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.ledger_batches import Batched
@@ -90,7 +90,7 @@ class Settings:
     ``account`` is a hash of address and key. ``sends``: what is due goes out in batches; else only the results of
     earlier ones are taken in. ``again_in_batch``: so does what a batch brought no answer for, and the summaries of
     wholes. ``wait_s``: for so long results are awaited. ``fingerprint`` is that of the job's requests, ``fields`` are
-    its own. ``max_bytes`` bounds a body.
+    its own. ``max_bytes`` bounds a body. ``holds``: what the API tells nothing of is not sent again in this run.
     """
 
     account: str
@@ -100,6 +100,7 @@ class Settings:
     fingerprint: str
     fields: tuple[ResultField, ...] = ()
     max_bytes: int = message_batches.MOST_BYTES
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,8 @@ class Batcher:
             elif self._clock.now() - begun > _LOST_AFTER:
                 with self._ledger.transaction():
                     self._ledger.end_batch(batch.id, self._now())
-                continue
+                if not self._settings.holds:
+                    continue
             else:
                 self._observer.said(
                     f"{_named(batch)} is with another endpoint or key: its {batch.requests} requests are left out until"
@@ -494,7 +496,7 @@ class Batcher:
         begun = datetime.fromisoformat(pending.batch.begun_at)
         if len(pending.requests) > len(some) and self._clock.now() - begun < _LOST_AFTER:
             self._record(pending, some)  # what is paid for must not be asked for again because a list was cut
-            self._trouble(batch_api.without_result(f"results of {_named(pending.batch)} are missing"))
+            self._trouble(of_lost(f"results of {_named(pending.batch)} are missing", sent=True, hold=False))
             return False
         self._settle(pending, some, f"{_named(pending.batch)} has no result for it")
         return True
@@ -508,7 +510,7 @@ class Batcher:
 
     def _settle(self, pending: _Pending, outcomes: dict[str, Outcome], reason: str) -> None:
         """Record the last results of a batch; what has none has failed for a ``reason``."""
-        none = {custom_id: batch_api.without_result(reason) for custom_id in pending.requests}
+        none = {custom_id: of_lost(reason, sent=True, hold=self._settings.holds) for custom_id in pending.requests}
         self._open.remove(pending)
         self._record(pending, {**none, **outcomes}, ends=True)
 

@@ -384,12 +384,12 @@ class Dispatcher:
     def _hear(self, item: _Item, outcome: Outcome) -> None:
         """What an outcome says about the endpoint; one that does not answer to the end ends the run."""
         wire, now_s = outcome.exchange, time.monotonic()
+        if isinstance(outcome, Failure) and outcome.elsewhere and wire.status is None:
+            return
         if not isinstance(outcome, Failure) or _is_answer(outcome):
             self._outage.answered()
             self._gate.answered(item.begun_s, now_s, wire.requests_per_minute)
-        elif (
-            wire.status is not None or outcome.retry_after_s != math.inf
-        ):  # else the file changed, and nothing was sent
+        else:
             # A chunk may be asked to wait for hours, or for good; all others try their luck after the longest wait.
             asked_s = outcome.retry_after_s if outcome.retry_after_s != math.inf else None
             failure = replace(outcome, retry_after_s=asked_s and min(asked_s, self._rules.retry.max_wait_s))

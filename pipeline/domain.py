@@ -48,6 +48,7 @@ class FailureClass(StrEnum):
     ACCOUNT = "account"  # the run stops; no document is to blame
     REFUSAL = "refusal"  # final for the chunk
     OURS = "ours"  # the API says that our request is wrong; final for the chunk
+    LOST = "lost"  # it left, and nobody knows what became of it; perhaps billed, so only a person sends it again
 
 
 class DocumentStatus(StrEnum):
@@ -242,6 +243,7 @@ class Failure:
     ``output_cut``: the answer needs a larger ``max_tokens``. ``retries_first``: so many more tries on the
     same bytes come before what the class calls for. ``slow_down``: the server gets too much, from all
     workers together; ``rate_limited``: by its own count (429), not because it is overloaded (529).
+    ``elsewhere``: the endpoint had no part in it, as with a file that changed or a host that died.
     """
 
     kind: FailureClass
@@ -253,6 +255,7 @@ class Failure:
     retries_first: int = 0
     slow_down: bool = False
     rate_limited: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,14 +127,19 @@ def of_trouble(reason: str, exchange: Exchange) -> Failure:
     return Failure(FailureClass.TRANSIENT, reason, exchange)
 
 
-def of_lost_host(reason: str, sent: bool) -> Failure:
-    """The host that was to make an attempt was lost; ``sent``: the API may have answered it."""
-    return Failure(FailureClass.TRANSIENT, reason, Exchange(sent=sent))
-
-
 def not_this_run(reason: str) -> Failure:
     """Something that waiting will not mend today, such as a file that changed after it was hashed."""
-    return Failure(FailureClass.TRANSIENT, reason, retry_after_s=math.inf)
+    return Failure(FailureClass.TRANSIENT, reason, retry_after_s=math.inf, elsewhere=True)
+
+
+def of_lost(reason: str, sent: bool, hold: bool) -> Failure:
+    """A request of which nobody will tell how it ended, as when its host died; ``sent``: it may have been answered.
+
+    Then what it cost is unknown, and with ``hold`` it is not sent again but by a person's word. Else it is, as after
+    any passing trouble.
+    """
+    kind = FailureClass.LOST if sent and hold else FailureClass.TRANSIENT
+    return Failure(kind, reason, Exchange(sent=sent), elsewhere=True)
 
 
 def _classified(status: int, error: ApiError) -> FailureClass:

@@ -115,7 +115,7 @@ class HostRunner:
         if (kept := self._results.get(work.attempt)) is not None:
             return kept
         if work.payload.spooled_bytes and work.payload.path and not work.payload.path.exists():
-            return failures.of_lost_host("its host was started anew before it was sent", sent=False)
+            return failures.of_lost("its host was started anew before it was sent", sent=False, hold=False)
         if work.attempt not in self._sent:
             self._sent[work.attempt] = asyncio.create_task(self._kept(work, self._results))
         return await asyncio.shield(self._sent[work.attempt])

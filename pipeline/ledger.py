@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import ledger_audit, ledger_batches, ledger_file, ledger_memory, ledger_retention, ledger_spending, proofs
+from pipeline import (
+    ledger_audit,
+    ledger_batches,
+    ledger_file,
+    ledger_memory,
+    ledger_retention,
+    ledger_spending,
+    ledger_unended,
+    proofs,
+)
 from pipeline.domain import (
     RULES_MODEL,
     Answer,
@@ -44,6 +53,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import ExitCode
 from pipeline.ledger_batches import Batched
+from pipeline.text import moment
 
 _RUNS_LOOKED_AT = 100
 
@@ -67,6 +77,25 @@ class NewChunk:
     id: str
     content: str
     pages: PageRange | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unended:
+    """An attempt of which no end is on record, and whose chunk has neither an answer nor parts in its place.
+
+    ``begun_at`` is ISO 8601 in UTC. ``is_last``: no other attempt for its chunk has begun since.
+    """
+
+    attempt: int
+    chunk: NewChunk
+    run: str
+    begun_at: str
+    is_last: bool = True
+
+    @property
+    def reason(self) -> str:
+        """Why its chunk has no answer, for people."""
+        return f"it may have been billed: sent at {moment(self.begun_at)} and cut off before its answer"
 
 
 class Ledger:
@@ -302,7 +331,7 @@ class Ledger:
         self._database.execute(
             """
             UPDATE chunks SET state = ?, failure = ?, reason = ?
-            WHERE id = ? AND NOT (? AND state = 'failed' AND failure != 'transient')
+            WHERE id = ? AND NOT (? AND state = 'failed' AND failure NOT IN ('transient', 'lost'))
                 AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.chunk = chunks.id AND a.model IS NOT ?)
             """,
             (state.value, failure and failure.value, reason, chunk, passing, RULES_MODEL),
@@ -477,18 +506,33 @@ class Ledger:
         """Whether the file is whole and its books are right; reads all of it."""
         return ledger_audit.audit(self._database)
 
+    # --- attempts without an end
+
     def cut_off_attempts(self) -> int:
         """Requests without an end: in flight now, or cut off, and then perhaps billed without an answer.
 
         Those in open batches are not among them.
         """
-        row = self._database.execute(
-            """
-            SELECT count(*) FROM attempts a WHERE ended_at IS NULL AND NOT EXISTS (
-                SELECT 1 FROM batched r JOIN batches b ON b.id = r.batch WHERE r.attempt = a.id AND b.ended_at IS NULL)
-            """
-        ).fetchone()
-        return int(row[0])
+        return ledger_unended.count(self._database)
+
+    def unended(self) -> tuple[Unended, ...]:
+        """Attempts without an end whose chunk still wants an answer, the oldest first; none of open batches.
+
+        When a run begins, under the lock, all of them are of runs that are no more.
+        """
+        return tuple(
+            Unended(attempt, NewChunk(chunk, content, pages), run, begun_at, is_last)
+            for attempt, run, begun_at, is_last, chunk, content, pages in ledger_unended.unanswered(self._database)
+        )
+
+    def hold(self, under_way: Collection[int] = ()) -> int:
+        """Chunks whose last attempt has no end count as lost, so that only ``retry`` sends them; how many new ones.
+
+        Attempts that are ``under_way`` are left alone. Before anything is begun: all others are cut off.
+        """
+        with self.transaction():
+            lost = [one for one in self.unended() if one.is_last and one.attempt not in under_way]
+            return sum(ledger_unended.hold(self._database, one.chunk.id, one.reason) for one in lost)
 
 
 def _parsed(result: str | None, chunk: str) -> Mapping[str, Any]:

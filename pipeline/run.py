@@ -97,6 +97,7 @@ def run_job(
         files = _scan(job, ledger, observer)
         ledger.begin_run(job.name, run)
         with _ending(run, ledger), _hosts(job, secrets, sandbox, ledger) as hosts:
+            _hold(job, ledger, observer)
             contents = ledger.contents(pdf.READER)
             stop = asyncio.run(_read(job, secrets, options, sandbox, hosts, observer, ledger, files, contents, run.id))
             result, to_remember = _result(job, ledger, files, contents, run, stop)
@@ -187,6 +188,16 @@ def plan_job(job: Job, observer: Observer, passwords: Passwords = _NO_PASSWORDS)
         files = _found(job, before, observer)
         contents = asyncio.run(_open_for_plan(job, ledger, files, passwords))
         return tuple(Standing(job, ledger, files, contents).plan(before, _prices(job)))
+
+
+# --- what was cut off
+
+
+def _hold(job: Job, ledger: Ledger, observer: Observer) -> None:
+    """What earlier runs left in flight is sent again, unless the job wants a person's word first."""
+    if job.engine.on_lost == "hold" and (held := ledger.hold()):
+        noun = "request was" if held == 1 else "requests were"
+        observer.said(f"{held} {noun} cut off without an answer: held, for they may have been billed")
 
 
 # --- scan

@@ -19,11 +19,13 @@ _CUT_ON_HOSTS = 3
 class Sender:
     """Has hosts do what is to be done for tasks, and tells them where each content lies; see ``dispatch.Sender``.
 
-    A payload lies on the host that made it, so the attempt is made there.
+    A payload lies on the host that made it, so the attempt is made there. ``holds``: one that was lost with its host
+    is not made again but by a person's word.
     """
 
-    def __init__(self, hosts: Hosts, contents: Mapping[str, Content], places: Sources) -> None:
+    def __init__(self, hosts: Hosts, contents: Mapping[str, Content], places: Sources, holds: bool) -> None:
         self._hosts = hosts
+        self._holds = holds
         self._contents = contents
         self._places = places
         self._made_on: dict[str, str] = {}  # of attempts whose outcomes are not on record
@@ -55,7 +57,7 @@ class Sender:
             return await self._hosts.send(host, Send(key, task, original, payload, by_schema, max_tokens))
         except HostLost as lost:
             left = await self._left_by(host, key) if lost.begun else None
-            return left or failures.of_lost_host(str(lost), lost.begun)
+            return left or failures.of_lost(str(lost), lost.begun, self._holds)
         finally:
             self._hosts.give_back(host)
 

@@ -57,7 +57,7 @@ async def send(first: Sequence[Task] | None, tasks: AsyncIterator[Sequence[Task]
     if first is None and not open_batches:  # with nothing to send, no connection is needed
         return None
     asyncio.get_running_loop().call_later(_IDLE_AFTER_S, reports.load)
-    sender = Sender(given.hosts, given.standing.contents, given.places)
+    sender = Sender(given.hosts, given.standing.contents, given.places, given.job.engine.on_lost == "hold")
     due = _chained(first or (), tasks)
     try:
         if given.job.endpoint.batch or open_batches:
@@ -91,6 +91,7 @@ async def _send_in_batches(due: AsyncIterator[Sequence[Task]], given: Sending, s
         fingerprint=standing.fingerprint,
         fields=given.job.fields,
         max_bytes=_OFFLINE_BATCH_BYTES if endpoint.use == "offline" else MOST_BYTES,
+        holds=given.job.engine.on_lost == "hold",
     )
     try:
         batcher = Batcher(

@@ -6,6 +6,7 @@ and writes nothing.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from pipeline.domain import (
     Content,
     DocumentResult,
     DocumentStatus,
+    FailureClass,
     SourceFile,
     Synthesis,
     Task,
@@ -112,7 +114,7 @@ class Standing:
 
     def plan(self, files_before: Mapping[str, SourceFile], prices: PriceList) -> Iterator[PlannedDocument]:
         """What a run would do for each file, and why. ``files_before`` are those of the last run."""
-        known, answered, plan = self.records(), self.ledger.answered_contents(), self._planning()
+        known, answered, plan = self._as_a_run_finds_it(), self.ledger.answered_contents(), self._planning()
         paid: set[str | None] = {None}
         for file in self.files:
             content = self.contents.get(file.sha256) if file.sha256 else None
@@ -146,6 +148,7 @@ class Standing:
         """
         plan, sent = self._planning(), self.ledger.contents_sent_in(run)
         records = _Records(self)
+        retry = shlex.join(("docpipe", "retry", self.job.argument, "--endpoint", self.job.endpoint.use))
         merged: dict[str, DocumentResult] = {}
         results = []
         models: set[str | None] = set()
@@ -158,7 +161,7 @@ class Standing:
             synthesis = self._synthesis(chunks)
             record = records[synthesis.id] if synthesis else None
             unchanged = file.sha256 not in sent
-            result = aggregator.merge(Reading(file, content, chunks, record, unchanged, self.job.fields))
+            result = aggregator.merge(Reading(file, content, chunks, record, unchanged, self.job.fields, retry))
             if result.status is not DocumentStatus.DONE:
                 result = replace(result, unchanged=False)
             models.update(planned.record.model for planned in chunks)
@@ -172,14 +175,25 @@ class Standing:
         """Every chunk without its result, as it is now."""
         return {chunk: self._believed(record) for chunk, record in self.ledger.chunks().items()}
 
+    def _as_a_run_finds_it(self) -> Mapping[str, ChunkRecord]:
+        """The records once a run has begun: with ``on_lost = "hold"`` what was cut off counts as lost."""
+        records = dict(self.records())
+        if self.job.engine.on_lost == "hold":
+            cut_off = (one for one in self.ledger.unended() if one.is_last)
+            records |= {one.chunk.id: ChunkRecord(ChunkState.FAILED, FailureClass.LOST, one.reason) for one in cut_off}
+        return records
+
     def record(self, chunk: str) -> ChunkRecord:
         """A chunk with its result."""
         return self._believed(self.ledger.full_record(chunk))
 
     def _believed(self, record: ChunkRecord) -> ChunkRecord:
         """A live endpoint is asked again for what only rules have answered, say in a trial with ``serve``."""
-        is_live = self.job.endpoint.use not in ("offline", "custom")
-        return _OPEN if is_live and record.model == RULES_MODEL else record
+        if record.model != RULES_MODEL or self.job.endpoint.use in ("offline", "custom"):
+            return record
+        if record.state is ChunkState.ANSWERED:
+            return _OPEN
+        return replace(record, result=None, model=None, proof=None)  # that endpoint was asked, and this came of it
 
     def _requests(
         self, chunks: Sequence[PlannedChunk], known: Mapping[str, ChunkRecord], failed_only: bool

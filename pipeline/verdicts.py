@@ -119,7 +119,7 @@ class Judge:
             case FailureClass.OURS:
                 asked_too_much = item.max_tokens > self._max_tokens  # more than the model has
                 return Parts() if asked_too_much else self._refused(failure)
-            case FailureClass.REFUSAL:
+            case FailureClass.REFUSAL | FailureClass.LOST:
                 return Failed()
 
     def _wait_s(self, item: Try, tries: int, failure: Failure, now_s: float) -> float | None:

@@ -63,7 +63,7 @@ def merged(
     """The result of chunks given as first page, last page and record."""
     planned = tuple(PlannedChunk(Chunk(f"c{a}-{b}", "ab" * 32, PageRange(a, b)), record) for a, b, record in chunks)
     content = Content("ab" * 32, 1234, pages or max((b for _, b, _ in chunks), default=1))
-    return merge(Reading(FILE, content, planned, synthesis, unchanged))
+    return merge(Reading(FILE, content, planned, synthesis, unchanged, retry="docpipe retry x"))
 
 
 @pytest.mark.parametrize(
@@ -226,6 +226,11 @@ def test_covered_and_missing_pages_are_all_pages(pages: int, drawn: list[tuple[i
             [answered(), failed("timed out", FailureClass.TRANSIENT)],
             DocumentStatus.PARTIAL,
             "page 2: timed out (the next run tries again)",
+        ),
+        (
+            [failed("it was sent", FailureClass.LOST), answered()],
+            DocumentStatus.PARTIAL,
+            "page 1: it was sent; `docpipe retry x` sends it again",
         ),
         ([answered(), OPEN], DocumentStatus.PARTIAL, "page 2: not answered yet"),
         ([OPEN, OPEN], DocumentStatus.PARTIAL, "page 1: not answered yet; page 2: not answered yet"),

@@ -58,12 +58,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Hurried:
     return hurried
 
 
-def prepare(workspace: Workspace, base_url: str | None, /, **endpoint: object) -> None:
+def prepare(workspace: Workspace, base_url: str | None, /, on_lost: object = "retry", **endpoint: object) -> None:
     for number in range(DOCUMENTS):
         write_pdf(workspace.docs / f"{number}.pdf", [clause(number * 100 + page) for page in range(PAGES)])
     workspace.write_job(
         base_url,
         endpoint={"batch": True, **endpoint},
+        engine={"on_lost": on_lost},
         split={"max_pages": 1},
         prompt={"synthesis": False},
         retry=QUICK,
@@ -376,6 +377,37 @@ def test_a_batch_that_the_api_forgot_is_sent_again(workspace: Workspace) -> None
     with running(anew, port):
         assert workspace.run().run.exit_code == 0
     assert len(anew.seen) == CHUNKS
+
+
+def test_a_batch_that_the_api_forgot_is_held_where_the_job_says_so(workspace: Workspace) -> None:
+    """No run sends it, and retry does."""
+    port = _free_port()
+    with running(Endpoint(always(FaultKind.SLOW, seconds=3600)), port) as base_url:
+        prepare(workspace, base_url, on_lost="hold", batch_wait_hours=0)
+        workspace.run()
+    anew = Endpoint()
+    with running(anew, port) as base_url:
+        prepare(workspace, base_url, on_lost="hold")
+        assert [workspace.run().run.exit_code for _ in "ab"] == [3, 3]
+        assert anew.seen == []
+        assert workspace.run(failed_only=True).run.exit_code == 0
+    assert len(anew.seen) == CHUNKS
+
+
+def test_a_batch_of_another_key_is_held_once_it_has_expired(workspace: Workspace, clock: Hurried) -> None:
+    """Where the job says so: from the next run on the reason is that it may have been billed."""
+    first, second = Endpoint(always(FaultKind.SLOW, seconds=3600)), Endpoint()
+    with running(first) as base_url:
+        prepare(workspace, base_url, on_lost="hold", batch_wait_hours=0)
+        workspace.run()
+    clock.passed += timedelta(hours=26)
+    with running(second) as base_url:
+        prepare(workspace, base_url, on_lost="hold")
+        workspace.run()
+        result = workspace.run()
+        assert second.seen == []
+        assert "page 1: it may have been billed: sent at" in str(result.documents[0].reason)
+        assert workspace.run(failed_only=True).run.exit_code == 0
 
 
 # --- kills

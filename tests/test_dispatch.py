@@ -35,7 +35,7 @@ from pipeline.domain import (
     Usage,
 )
 from pipeline.errors import ExitCode
-from pipeline.failures import RetryPolicy
+from pipeline.failures import RetryPolicy, not_this_run, of_lost
 from pipeline.ledger import Ledger
 from pipeline.planner import PlannedChunk
 from pipeline.prices import PriceList
@@ -45,7 +45,7 @@ from tests.conftest import DEADLINE_S, Quiet
 ANSWER = Answer({"summary": "S."}, Exchange(200, "req_1", 0.1, "m", Usage(0, 0)))
 DOWN = Failure(FailureClass.TRANSIENT, "529: Overloaded", Exchange(529))
 NO_ANSWER = Failure(FailureClass.TRANSIENT, "the answer does not fit", Exchange(200))
-CHANGED = Failure(FailureClass.TRANSIENT, "the file changed", retry_after_s=math.inf)
+CHANGED = not_this_run("the file changed")
 OURS = Failure(FailureClass.OURS, "400: wrong", Exchange(400))
 ACCOUNT = Failure(FailureClass.ACCOUNT, "401: no", Exchange(401))
 REFUSED = Failure(FailureClass.REFUSAL, "refused", Exchange(200))
@@ -741,13 +741,54 @@ def test_who_must_wait_longer_is_sent_in_this_run_if_it_takes_that_long(path: Pa
     assert set(stage.states.values()) == {"answered"}
 
 
-@pytest.mark.parametrize("outcome", [NO_ANSWER, CHANGED, REFUSED], ids=["answer does not fit", "changed", "refused"])
+LOST_HOST = of_lost("the host a was lost", sent=True, hold=False)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [NO_ANSWER, CHANGED, REFUSED, LOST_HOST],
+    ids=["answer does not fit", "changed", "refused", "host lost"],
+)
 def test_what_says_nothing_about_the_endpoint_does_not_make_it_down(path: Path, outcome: Failure) -> None:
     """It has answered, or was not asked."""
     stage = Stage(path, Actor(always(outcome)), attempts=2)
     assert stage.send(singles(20)) is None
     assert set(stage.states.values()) == {"failed"}
     assert len(stage.states) == 20
+
+
+def test_a_lost_host_slows_nobody_down(path: Path) -> None:
+    """As many requests as before are in flight, though all failed in a row, and each is sent again."""
+    in_flight: list[int] = []
+
+    def play(name: str, number: int) -> Outcome:
+        in_flight.append(actor.in_flight)
+        return LOST_HOST if len(actor.sent) <= 40 else ANSWER
+
+    actor = Actor(play)
+    stage = Stage(path, actor, concurrency=8, attempts=20)
+    assert stage.send(singles(40)) is None
+    assert set(stage.states.values()) == {"answered"}
+    assert in_flight[40] == 8
+
+
+def test_what_is_held_is_final_for_its_chunk_and_stops_nothing(path: Path) -> None:
+    """It is sent once, the others go on, and nobody knows what it cost."""
+    held = of_lost("the host a was lost", sent=True, hold=True)
+    stage = Stage(path, Actor(lambda name, number: held if name < "d12" else ANSWER), concurrency=2)
+    assert stage.send(singles(20)) is None
+    assert len(stage.actor.sent) == 20
+    assert Counter(stage.rows("SELECT state, failure FROM chunks")) == {("failed", "lost"): 12, ("answered", None): 8}
+    assert Counter(stage.rows("SELECT outcome, may_be_billed, cost_usd FROM attempts"))[("lost", 1, None)] == 12
+
+
+def test_what_never_left_its_host_is_sent_again_though_lost_ones_are_held(path: Path) -> None:
+    """Nothing of it can have been billed."""
+    unsent = of_lost("the host a was lost", sent=False, hold=True)
+    stage = Stage(path, Actor(lambda name, number: unsent if number == 1 else ANSWER))
+    assert stage.send(singles(3)) is None
+    assert set(stage.states.values()) == {"answered"}
+    assert ("transient", 0) in stage.rows("SELECT outcome, may_be_billed FROM attempts")
 
 
 def test_a_cancelled_dispatcher_gives_up_what_is_in_flight_and_keeps_what_came(path: Path) -> None:

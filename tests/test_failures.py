@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.domain import Exchange, Failure, FailureClass
-from pipeline.failures import RetryPolicy, advice, not_this_run, of_status, of_trouble
+from pipeline.failures import RetryPolicy, advice, not_this_run, of_lost, of_status, of_trouble
 from pipeline.messages import ApiError
 
 unhurried = settings(deadline=None)
@@ -198,6 +198,16 @@ def test_what_waiting_cannot_mend_is_left_to_the_next_run() -> None:
 
     assert (trouble.kind, trouble.exchange) == (TRANSIENT, Exchange())
     assert RetryPolicy(6, 1.0, 1e9).wait_s(1, 0.0, trouble) is None
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_request_that_was_lost_is_held_only_where_it_may_have_been_billed(sent: bool, hold: bool) -> None:
+    """And where the job says so; what did not leave cost nothing."""
+    lost = of_lost("the host died", sent, hold)
+
+    assert lost.kind is (FailureClass.LOST if sent and hold else TRANSIENT)
+    assert lost.exchange.may_be_billed is sent
 
 
 # --- Retry-After

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -23,13 +24,14 @@ PAGES = 6
 CHUNKS = DOCUMENTS * PAGES
 
 
-def prepare(workspace: Workspace, base_url: str) -> None:
+def prepare(workspace: Workspace, base_url: str, on_lost: str = "retry") -> None:
     for number in range(DOCUMENTS):
         write_pdf(workspace.docs / f"{number}.pdf", [clause(number * 100 + page) for page in range(PAGES)])
     workspace.write_job(
         base_url,
         split={"max_pages": 1},
         workers={"concurrency": CONCURRENCY},
+        engine={"on_lost": on_lost},
         prompt={"synthesis": False},
     )
 
@@ -95,6 +97,51 @@ def test_runs_killed_over_and_over_come_to_the_same_end(
     assert result.run.exit_code == 0
     assert documents_of(workspace.reports / "report.json") == undisturbed
     assert len(endpoint.seen) <= CHUNKS + kills * CONCURRENCY
+
+
+def killed_with_all_in_flight(workspace: Workspace, endpoint: Endpoint, command: str, requests: int) -> set[str]:
+    """Kill a process when the endpoint has seen so many requests; the hashes of the last ``CONCURRENCY`` of them."""
+    with workspace.start(command, str(workspace.job_file)) as process:
+        wait_until(lambda: len(endpoint.seen) >= requests)
+        process.kill()
+        process.communicate(timeout=DEADLINE_S)
+    assert len(endpoint.seen) == requests
+    return {seen.sha256 for seen in endpoint.seen[-CONCURRENCY:]}
+
+
+def test_what_a_kill_cut_off_is_held_until_a_person_sends_it_again(
+    workspace: Workspace, undisturbed: list[dict[str, Any]]
+) -> None:
+    """With ``on_lost = "hold"``: no run sends it, ``retry`` nothing else, and a retry that is killed leaves it held."""
+    stuck = {5, 6, 7, 8, CHUNKS + 1, CHUNKS + 2, CHUNKS + 3, CHUNKS + 4}  # of the first process and of the retry
+    slow = FaultRule(Fault(FaultKind.SLOW, seconds=3600), requests=frozenset(stuck))
+    endpoint = Endpoint(FaultPlan((slow,)))
+    with running(endpoint) as base_url:
+        prepare(workspace, base_url, on_lost="hold")
+        lost = killed_with_all_in_flight(workspace, endpoint, "run", 8)
+        result = workspace.run()
+        assert len(endpoint.seen) == CHUNKS
+        assert lost.isdisjoint(seen.sha256 for seen in endpoint.seen[8:])
+        assert killed_with_all_in_flight(workspace, endpoint, "retry", CHUNKS + CONCURRENCY) == lost
+        again = [workspace.run().run.exit_code, workspace.run().run.exit_code]
+        assert len(endpoint.seen) == CHUNKS + CONCURRENCY
+        code, _, err = workspace.docpipe("run", str(workspace.job_file))
+        whole = workspace.run(failed_only=True)
+    assert (result.run.exit_code, again, code) == (3, [3, 3], 3)
+    missing = [document for document in result.documents if document.reason]
+    assert sum(len(pages) for document in missing for pages in document.missing_pages) == len(lost) == CONCURRENCY
+    for document in missing:
+        assert re.search(
+            r"page \d: it may have been billed: sent at \d{4}-\d\d-\d\d \d\d:\d\d UTC and cut off before its"
+            r" answer; `docpipe retry \S+ --endpoint custom` sends it again",
+            str(document.reason),
+        )
+    assert "it may have been billed" in err
+    assert whole.run.exit_code == 0
+    assert {seen.sha256 for seen in endpoint.seen[CHUNKS + CONCURRENCY :]} == lost
+    assert len(endpoint.seen) == CHUNKS + 2 * CONCURRENCY
+    after = documents_of(workspace.reports / "report.json")
+    assert [document["summary"] for document in after] == [document["summary"] for document in undisturbed]
 
 
 def test_an_old_report_outlives_a_killed_run(workspace: Workspace) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline import job
 from pipeline.domain import (
+    RULES_MODEL,
     Answer,
     Chunk,
     ChunkState,
@@ -445,3 +446,62 @@ def _dump(path: Path) -> list[str]:
         return list(database.iterdump())
     finally:
         database.close()
+
+
+# --- what was cut off
+
+
+def cut_off(books: Books, task: Task) -> None:
+    """A request that a killed run has left without an end."""
+    pages = task.pages if isinstance(task, Chunk) else None
+    with books.ledger.transaction():
+        books.ledger.begin(NewChunk(task.id, task.content, pages), "r0", WHEN)
+
+
+@pytest.mark.parametrize("on_lost", ["retry", "hold"])
+def test_the_plan_knows_what_a_run_will_hold(books: Books, on_lost: str) -> None:
+    """Before the run that holds it, and it writes nothing: what the plan says is what is due then."""
+    books.settings = {"engine": {"on_lost": on_lost}}
+    books.add("a.pdf")
+    first, second = books.tasks_of("a.pdf")
+    cut_off(books, first)
+    planned = books.plan()["a.pdf"]
+    assert books.ledger.chunks()[first.id].state is ChunkState.OPEN
+
+    if on_lost == "hold":
+        books.ledger.hold()
+
+    assert books.tasks_of("a.pdf") == ([second] if on_lost == "hold" else [first, second])
+    assert (planned.chunks, planned.why) == ((1, Why.FAILED_BEFORE) if on_lost == "hold" else (2, Why.NEW))
+    assert books.plan()["a.pdf"] == planned
+    assert books.due(failed_only=True) == ([(first,)] if on_lost == "hold" else [])
+
+
+def test_a_summary_of_the_whole_can_be_held_too(books: Books) -> None:
+    """It is a request like any other; ``retry`` sends it."""
+    books.settings = {"engine": {"on_lost": "hold"}}
+    books.add("a.pdf")
+    books.answer(books.tasks_of("a.pdf"))
+    [synthesis] = books.tasks_of("a.pdf")
+    cut_off(books, synthesis)
+
+    assert books.plan()["a.pdf"].usage == Usage()
+    books.ledger.hold()
+    assert books.due() == []
+    assert books.due(failed_only=True) == [(synthesis,)]
+
+
+def test_what_a_live_endpoint_failed_at_is_not_open_because_rules_have_answered_it(
+    books: Books, workspace: Workspace
+) -> None:
+    """The answer of a trial does not make a held request due again."""
+    books.settings = {"engine": {"on_lost": "hold"}, "prompt": {"synthesis": False}}
+    books.add("a.pdf", pages=2)
+    [task] = books.tasks_of("a.pdf")
+    books.settle(task, Answer({}, Exchange(200, model=RULES_MODEL)), ChunkState.ANSWERED)
+    cut_off(books, task)
+    books.ledger.hold()
+
+    standing = replace(books.standing, job=job.load(workspace.job_file, "yourouter"))
+    record = standing.records()[task.id]
+    assert (record.state, record.failure, record.model) == (ChunkState.FAILED, FailureClass.LOST, None)
