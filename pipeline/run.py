@@ -97,7 +97,6 @@ def run_job(
         files = _scan(job, ledger, observer)
         ledger.begin_run(job.name, run)
         with _ending(run, ledger), _hosts(job, secrets, sandbox, ledger) as hosts:
-            _hold(job, ledger, observer)
             contents = ledger.contents(pdf.READER)
             stop = asyncio.run(_read(job, secrets, options, sandbox, hosts, observer, ledger, files, contents, run.id))
             result, to_remember = _result(job, ledger, files, contents, run, stop)
@@ -283,6 +282,7 @@ async def _read(
 ) -> Stop | None:
     """Send what is due, while what is new is opened and the quotes of what was answered are looked for."""
     await joining.join(hosts, ledger, run, _prices(job), job.endpoint.model, observer)
+    _hold(job, ledger, observer)
     places = opening.sources(job.source.folder, files)
     new = _unopened(places, _settled(contents, secrets.passwords), again=options.failed_only)
     standing = Standing(job, ledger, files, contents)
