@@ -39,6 +39,26 @@ def test_help_answers_within_three_tenths_of_a_second() -> None:
     assert min(seconds() for _ in range(5)) < 0.3
 
 
+def test_a_run_over_what_is_known_loads_nothing_that_sends(workspace: Workspace) -> None:
+    """What speaks HTTP takes longer to load than to see that no file has changed."""
+    write_pdf(workspace.docs / "a.pdf", [clause(1)])
+    workspace.write_job()
+    workspace.run()
+    code = f"""
+import sys
+from pipeline import cli
+
+if __name__ == "__main__":
+    sys.argv = ["docpipe", "run", {str(workspace.job_file)!r}, "--json"]
+    print(cli.end(), "httpx" in sys.modules)
+"""
+    (workspace.folder / "start.py").write_text(code)
+    command = [sys.executable, str(workspace.folder / "start.py")]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert out.splitlines()[-1] == "0 False"
+
+
 def test_a_night_with_news_but_without_trouble_is_one_line_on_stdout(workspace: Workspace) -> None:
     """Without a terminal: new high risks are no trouble, so stderr is silent and cron has nothing to mail."""
     write_pdf(workspace.docs / "a.pdf", [clause(1)])

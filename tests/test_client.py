@@ -361,6 +361,28 @@ asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
     assert grown_kb < 8_000
 
 
+# --- loading
+
+
+def test_loaded_ahead_the_first_request_loads_nothing() -> None:
+    """Neither what its transport puts off to it nor httpx's own command line, which brings rich."""
+    code = """
+import asyncio, sys
+from pipeline import client
+
+async def ask():
+    async with client.Client("http://127.0.0.1:9", {}, None, 5.0, 1) as one:
+        return await one.get("/")
+
+client.load()
+loaded = set(sys.modules)
+asyncio.run(ask())
+print(sorted(set(sys.modules) - loaded), "rich" in loaded)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[] False"
+
+
 # --- connections
 
 

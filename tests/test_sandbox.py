@@ -249,6 +249,29 @@ def test_a_start_in_the_background_does_no_harm(sandbox: Sandbox) -> None:
     assert asyncio.run(still_works(sandbox))
 
 
+def test_a_call_while_the_processes_start_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop goes on: without it this start, which waits for the loop, would fail."""
+    goes_on = threading.Event()
+    start = BaseProcess.start
+
+    def wait(process: BaseProcess) -> None:
+        if not goes_on.wait(5):
+            raise BlockingIOError(errno.EAGAIN, "the event loop stands still")
+        start(process)
+
+    async def call(box: Sandbox) -> bool:
+        waiting = asyncio.create_task(still_works(box))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        goes_on.set()
+        return await waiting
+
+    monkeypatch.setattr(BaseProcess, "start", wait)
+    with Sandbox(1) as box:
+        box.start()
+        assert asyncio.run(call(box))
+
+
 @pytest.mark.parametrize("early", [False, True], ids=["by a call", "in the background"])
 def test_a_machine_that_starts_no_process_blames_no_file(monkeypatch: pytest.MonkeyPatch, early: bool) -> None:
     """The settings are to blame: the limit of processes, or a folder whose path is too long for a socket."""
