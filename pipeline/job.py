@@ -270,6 +270,10 @@ class LedgerSettings(_Section):
     keep_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
 
 
+SMTPS_PORT = 465
+"""Where mail servers speak TLS without STARTTLS first (RFC 8314, 7.3)."""
+
+
 class NotifySettings(_Section):
     """Who is told how a run ended, and when; nobody by default. ``mail_to`` are addresses.
 
@@ -296,7 +300,7 @@ class NotifySettings(_Section):
     @field_validator("starttls")
     @classmethod
     def _no_password_in_the_clear(cls, starttls: bool, info: ValidationInfo) -> bool:
-        if not starttls and info.data.get("smtp_password_env"):
+        if not starttls and info.data.get("smtp_password_env") and info.data.get("smtp_port") != SMTPS_PORT:
             raise ValueError("must be true: a password must not travel in the clear")
         return starttls
 
@@ -306,6 +310,11 @@ class NotifySettings(_Section):
         if "smtp_host" in info.data and (info.data["smtp_host"] is None) == bool(value):
             raise ValueError("goes with smtp_host; set all three of smtp_host, mail_from and mail_to, or none")
         return value
+
+    @property
+    def smtps(self) -> bool:
+        """Whether the connection to the mail server is a TLS one from its first byte, whatever ``starttls`` says."""
+        return self.smtp_port == SMTPS_PORT
 
     @property
     def is_set(self) -> bool:

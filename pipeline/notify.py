@@ -187,8 +187,8 @@ def _send(settings: NotifySettings, mail: EmailMessage, environment: Mapping[str
     if settings.smtp_user_env and settings.smtp_password_env:
         login = _secret(environment, settings.smtp_user_env), _secret(environment, settings.smtp_password_env)
     try:
-        with smtplib.SMTP(str(settings.smtp_host), settings.smtp_port, timeout=TIMEOUT_S) as server:
-            if settings.starttls:
+        with _connection(settings) as server:
+            if settings.starttls and not settings.smtps:
                 server.starttls(context=ssl.create_default_context())
             if login:
                 server.login(*login)
@@ -205,6 +205,13 @@ def _send(settings: NotifySettings, mail: EmailMessage, environment: Mapping[str
     if refused:
         answers = ", ".join(f"{address}: {code} {_text(words)}" for address, (code, words) in refused.items())
         raise _NotSentError(f"refused for {answers}")
+
+
+def _connection(settings: NotifySettings) -> smtplib.SMTP:
+    host, port = str(settings.smtp_host), settings.smtp_port
+    if settings.smtps:
+        return smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_S, context=ssl.create_default_context())
+    return smtplib.SMTP(host, port, timeout=TIMEOUT_S)
 
 
 def _text(words: bytes | str) -> str:

@@ -301,11 +301,12 @@ def mail_server(box: Mailbox, answers: Mapping[str, str], tls: ssl.SSLContext | 
 
 @contextmanager
 def mailing(
-    answers: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+    answers: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None, from_the_start: bool = False
 ) -> Iterator[tuple[Mailbox, int]]:
-    """A mail server on a loopback port."""
+    """A mail server on a loopback port, whose TLS begins with STARTTLS or ``from_the_start``."""
     box = Mailbox()
-    with serving(mail_server(box, answers or {}, tls)) as server:
+    around, later = (tls, None) if from_the_start else (None, tls)
+    with serving(mail_server(box, answers or {}, later), around) as server:
         yield box, int(server.address.rpartition(":")[2])
 
 
@@ -356,6 +357,25 @@ def test_user_and_password_travel_under_tls_alone(
     assert "certificate verify failed" in unknown
     assert before == ["EHLO", "STARTTLS"]
     assert f"AUTH PLAIN {token}" in box.commands
+    assert box.mail["To"] == "a@example.com"
+
+
+def test_on_the_port_for_it_tls_comes_first(
+    workspace: Workspace, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without STARTTLS, and by a certificate that is vouched for; only a superuser's server could have port 465."""
+    offer = {"EHLO": "250-mail.test\r\n250 AUTH PLAIN"}
+    with mailing(offer, server_side(certificate), from_the_start=True) as (box, port):
+        monkeypatch.setattr(job, "SMTPS_PORT", port)
+        loaded = job_with(workspace, **{**MAIL, **LOGIN, "smtp_port": port, "starttls": False})
+        (unknown,) = notify.tell(loaded, a_night(), REPORT, ENVIRONMENT)
+        before = list(box.commands)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert notify.tell(loaded, a_night(), REPORT, ENVIRONMENT) == []
+
+    assert ("certificate verify failed" in unknown, before) == (True, [])
+    assert "STARTTLS" not in box.commands
+    assert any(line.startswith("AUTH PLAIN ") for line in box.commands)
     assert box.mail["To"] == "a@example.com"
 
 
