@@ -1,4 +1,4 @@
-"""What of an annotation travels with its page: how it looks and what it says, not where it leads.
+"""What of an annotation travels with its page, how it looks and what it says, not where it leads; and what it shows.
 
 Form fields, stamps, signatures and comments stand in a document as annotations alone. Actions, destinations,
 scripts, attached files and the ties to other objects are left behind: an annotation keeps the entries listed
@@ -30,6 +30,7 @@ _KEPT = frozenset({
 _OF_FIELDS = ("/FT", "/Ff", "/V", "/DV", "/DA", "/Q", "/DS", "/RV", "/MaxLen", "/Opt", "/TI", "/I", "/TU")
 
 _DEEPEST_FIELD = 32
+_NOT_SHOWN = 0b100010  # 12.5.3: hidden, or not to be seen on a screen
 
 
 def kept(annotation: DictionaryObject) -> DictionaryObject | None:
@@ -43,6 +44,22 @@ def kept(annotation: DictionaryObject) -> DictionaryObject | None:
     if kind == "/Widget":
         _add_field(copy, annotation)
     return copy
+
+
+def shown(annotations: object) -> Iterator[StreamObject]:
+    """What the annotations of a page show on it: the form of each that is not hidden, in its present state."""
+    for annotation in map(found, annotations if isinstance(annotations, ArrayObject) else ()):
+        if not isinstance(annotation, DictionaryObject):
+            continue
+        flags, looks = found(annotation.get("/F")), found(annotation.get("/AP"))
+        is_hidden = isinstance(flags, int) and flags & _NOT_SHOWN
+        if is_hidden or found(annotation.get("/Subtype")) == "/Popup" or not isinstance(looks, DictionaryObject):
+            continue
+        form = found(looks.get("/N"))
+        if isinstance(form, DictionaryObject) and not isinstance(form, StreamObject):  # one for each state
+            form = found(form.get(str(found(annotation.get("/AS")))))
+        if isinstance(form, StreamObject):
+            yield form
 
 
 def is_widget(annotation: DictionaryObject) -> bool:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from pypdf import PdfReader, apply_configuration
+from pypdf import PageObject, PdfReader, apply_configuration
 from pypdf.errors import FileNotDecryptedError, PdfReadError
 from pypdf.generic import (
     ArrayObject,
@@ -44,6 +44,7 @@ __all__ = [
     "NameObject",
     "NullObject",
     "NumberObject",
+    "PageObject",
     "PdfObject",
     "Reader",
     "StreamObject",

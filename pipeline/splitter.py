@@ -11,16 +11,16 @@ import io
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline import pdf_repair, pdfium
+from pipeline import pdf_annotations, pdf_repair, pdfium
 from pipeline.copier import Copier
 from pipeline.domain import PageRange
 from pipeline.pdf import Copied, Inspection, Passwords, PdfError, Source, SourceChangedError
-from pipeline.pdf_reader import FileNotDecryptedError, Reader, WatchedFile, limits, words
+from pipeline.pdf_reader import FileNotDecryptedError, PageObject, Reader, WatchedFile, found, limits, words
 from pipeline.pdf_repair import Mended, Repair
 from pipeline.text import shortened
 
@@ -112,7 +112,7 @@ def cut(source: Source, pages: PageRange, target: Path, max_bytes: int | None = 
 
 
 def page_texts(data: bytes) -> tuple[str, ...]:
-    """The text of each page; "" where a page has no text layer.
+    """The text of each page, with what is written into its fields and annotations; "" where there is none.
 
     Raises:
         PdfError: not a PDF, or encrypted in any way, as the Messages API takes it.
@@ -124,7 +124,14 @@ def page_texts(data: bytes) -> tuple[str, ...]:
         if reader.is_encrypted:
             raise PdfError("encrypted", encrypted=True)
         with _foreseen("the text cannot be read"):
-            return tuple(page.extract_text().strip() for page in reader.pages)
+            return tuple("\n".join(_texts(page)).strip() for page in reader.pages)
+
+
+def _texts(page: PageObject) -> Iterator[str]:
+    yield page.extract_text()
+    for form in pdf_annotations.shown(found(page.get("/Annots"))):
+        with suppress(PdfError), _foreseen("the text cannot be read"):  # the page itself can be
+            yield page.extract_xform_text(form)  # type: ignore[arg-type]  # it takes any stream
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reportlab.pdfgen.canvas import Canvas
 
 from pipeline import job, opening, pdf, run
-from pipeline.domain import Layout
+from pipeline.domain import Layout, QuoteCheck
 from pipeline.ledger import Ledger
 from pipeline.reports import presentation
 from pipeline.sandbox import Limits, Sandbox
@@ -52,6 +53,20 @@ def test_what_was_out_of_the_ordinary_is_in_every_report(workspace: Workspace) -
     pages = [page.read_text("utf-8") for page in (workspace.reports / "documents").glob("*.md")]
     assert sorted(page.count(f"P{note[1:]}.") for page in pages) == [0, 1]
     assert (workspace.reports / "index.html").read_text("utf-8").count(f"P{note[1:]}.") == 1
+
+
+def test_what_was_written_into_a_form_is_read_like_the_rest(workspace: Workspace) -> None:
+    """The rules find a risk in a field, and its quote stands on its page."""
+    canvas = Canvas(str(workspace.docs / "form.pdf"), invariant=1)
+    canvas.drawString(60, 780, "Order form. What is agreed stands in the field below.")
+    terms = clause(7).split("\n")[1]
+    canvas.acroForm.textfield(name="terms", value=terms, x=60, y=700, width=480, height=20, fontSize=9, maxlen=500)
+    canvas.save()
+    workspace.write_job()
+
+    (document,) = workspace.run().documents
+
+    assert [(risk.page, risk.quote, risk.quote_check) for risk in document.risks] == [(1, terms, QuoteCheck.VERIFIED)]
 
 
 def test_a_file_that_was_cut_off_is_partial_with_its_lost_pages_named(workspace: Workspace) -> None:

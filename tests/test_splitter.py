@@ -24,6 +24,7 @@ from pipeline.pdf import Copied, Inspection, PdfError, Source, SourceChangedErro
 from pipeline.pdf_reader import Reader, WatchedFile
 from pipeline.pdf_repair import Repair
 from pipeline.splitter import cut, inspect, page_texts
+from tools.corpus.originals import raw_pdf, stream
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACTS = ROOT / "sample_docs" / "contracts"
@@ -421,6 +422,38 @@ def test_page_texts_are_those_of_the_pages() -> None:
     writer.write(buffer)
 
     assert page_texts(buffer.getvalue()) == (word(1), word(2), "")
+
+
+def test_page_texts_have_what_fields_and_annotations_show() -> None:
+    """In their present state; not what is hidden, whatever state it is in, nor what cannot be read."""
+    fields = {
+        b"shown": b"/Subtype/Widget/FT/Tx/V(other)",
+        b"stamped": b"/Subtype/Stamp",
+        b"hidden": b"/Subtype/Widget/FT/Tx/F 2",
+        b"unseen": b"/Subtype/Widget/FT/Tx/F 32",
+        b"popup": b"/Subtype/Popup",
+    }
+    annotations = [
+        b"<<%b/Rect[0 0 90 9]/AP<</N %d 0 R>>>>" % (kind, 20 + number) for number, kind in enumerate(fields.values())
+    ]
+    annotations += [
+        b"<</Subtype/Widget/FT/Btn/AS/On/Rect[0 0 9 9]/AP<</N<</On 30 0 R/Off 31 0 R>>>>>>",
+        b"<</Subtype/Widget/Rect[0 0 9 9]/AP<</N 32 0 R>>>>", b"7", b"<</AP 7>>", b"99 0 R",
+    ]  # fmt: skip
+    texts = {20 + number: word for number, word in enumerate(fields)} | {30: b"ticked", 31: b"unticked"}
+    form = b"/Subtype/Form/BBox[0 0 90 9]/Resources<</Font<</F 5 0 R>>>>"
+    objects = {
+        1: b"<</Type/Catalog/Pages 2 0 R>>",
+        2: b"<</Type/Pages/Kids[3 0 R]/Count 1/MediaBox[0 0 200 200]>>",
+        3: b"<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>/Annots[%b]>>"
+        % b" ".join(annotations),
+        4: stream(b"BT /F 9 Tf (printed) Tj ET"),
+        5: b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        **{number: stream(b"BT /F 9 Tf (%b) Tj ET" % text, form) for number, text in texts.items()},
+        32: stream(b"no flate", form + b"/Filter/FlateDecode"),
+    }  # fmt: skip
+
+    assert page_texts(raw_pdf(objects))[0].split() == ["printed", "shown", "stamped", "ticked"]
 
 
 @pytest.mark.parametrize("user", ["", "secret"])
