@@ -15,16 +15,18 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline import chunk_worker, endpoints, messages, notify, pdf, run
+from pipeline import chunk_worker, endpoints, messages, notify, pdf, publishing, run
 from pipeline.client import Reply
 from pipeline.domain import RULES_MODEL, Failure, FailureClass, SourceFile, Usage
 from pipeline.errors import ExitCode, PipelineError
+from pipeline.file_cache import users_folder
 from pipeline.job import Job, NotifySettings
 from pipeline.ledger import Ledger
 from pipeline.ledger_file import Lock, needs_migrating
 from pipeline.prices import READ_ON, PriceList
 from pipeline.sandbox import Sandbox
 from pipeline.scanner import scan, unmatched
+from pipeline.storage import Url
 from pipeline.text import moment
 
 _LEAST_FREE_BYTES = 500_000_000
@@ -53,11 +55,13 @@ def check_job(job: Job, environment: Mapping[str, str], now: Callable[[], dateti
     yield Finding("job file", f"{job.name}: {job.title}")
     folder, files = _folder(job)
     yield folder
+    least_bytes = max(_LEAST_FREE_BYTES, 2 * max((file.size_bytes for file in files), default=0))
+    if isinstance(job.source.folder, Url):
+        yield _writable("cache", users_folder(), max(job.source.cache_bytes, least_bytes))
     if job.source.passwords_env:
         yield _passwords(job.source.passwords_env, environment)
     if job.notify.is_set:
         yield _notifications(job.notify, environment)
-    least_bytes = max(_LEAST_FREE_BYTES, 2 * max((file.size_bytes for file in files), default=0))
     yield _report_folder(job, least_bytes)
     yield _ledger(job, least_bytes)
     yield _writable("temporary folder", Path(tempfile.gettempdir()), least_bytes)
@@ -111,7 +115,13 @@ def _report_folder(job: Job, least_bytes: int) -> Finding:
         run.check_report_folder(job)
     except PipelineError as error:
         return Finding("report folder", str(error), error.exit_code)
-    return _writable("report folder", job.report.folder, least_bytes)
+    folder = job.report.folder
+    if not isinstance(folder, Url):
+        return _writable("report folder", folder, least_bytes)
+    mirror = _writable("report folder", publishing.mirror(job.ledger.path, job.name), least_bytes)
+    if mirror.exit_code:
+        return mirror
+    return Finding("report folder", f"{folder}: reachable; whether it takes files is not tried, for nothing is written")
 
 
 def _writable(what: str, folder: Path, least_bytes: int) -> Finding:

@@ -60,9 +60,10 @@ class ChunkWorker:
         is_pdf = original.media_type is MediaType.PDF
         whole = is_pdf and len(chunk.pages) == original.page_count and not original.must_be_cut
         # Unchanged bytes are the best bytes to send; what is too large as it lies there may shrink when cut.
-        if whole and not reduced and self._request_bytes(source.size_bytes) <= self.max_request_bytes:
-            return Payload(Path(source.path))
+        goes_as_it_lies = whole and not reduced and self._request_bytes(source.size_bytes) <= self.max_request_bytes
         try:
+            if goes_as_it_lies:
+                return await self._as_it_lies(source, target)
             if not is_pdf:
                 return await self._depicted(chunk, source, target, reduced)
             most_bytes = self.largest_body.most_payload_bytes(self.max_request_bytes)
@@ -86,6 +87,12 @@ class ChunkWorker:
         except OSError as error:
             _remove(target)  # what a full disk cut short
             return failures.not_this_run(f"{chunk.pages.label} could not be read or spooled: {error.strerror}")
+
+    async def _as_it_lies(self, source: Source, target: Path, pictures: tuple[Picture, ...] = ()) -> Payload:
+        """The file itself; a remote one in a copy that is ours, for others may take away the one that was read."""
+        if source.is_remote:
+            return Payload(target, await self.reader.copy(source, target), pictures)
+        return Payload(Path(source.path), pictures=pictures)
 
     def _in_two(self, cut: Copied, payload: Payload, most_bytes: int) -> Split:
         """The chunk in two parts, the first being what was cut already."""
@@ -115,7 +122,7 @@ class ChunkWorker:
             limit = "the API" if halved else self._limit_in_words
             return Failure(FailureClass.TOO_LARGE, f"{chunk.pages.label} cannot be made small enough for {limit}")
         if depicted.unchanged:
-            return Payload(Path(source.path), pictures=depicted.pictures)
+            return await self._as_it_lies(source, target, depicted.pictures)
         note = f"{chunk.pages.label} was too large for the API: it was sent smaller" if halved else None
         payload = Payload(target, sum(picture.size_bytes for picture in depicted.pictures), depicted.pictures, note)
         return payload if depicted.pages == chunk.pages else self._no_more_than(depicted.pages, payload)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.job import Job
     from pipeline.run import Status
     from pipeline.standing import PlannedDocument
+    from pipeline.storage import Url
 
 _ENDPOINTS = click.Choice(["offline", "yourouter", "anthropic", "custom"])
 
@@ -351,15 +352,17 @@ def _show_summary(job: Job, name: str, endpoint: str | None, result: RunResult, 
     click.echo(text, err=to_stderr)
 
 
-def _report_file(job: Job) -> Path:
+def _report_file(job: Job) -> Path | Url:
     """The report to open."""
     return job.report.folder / ("index.html" if "html" in job.report.formats else "report.json")
 
 
-def _short_path(path: Path) -> str:
+def _short_path(place: Path | Url) -> str:
     """Relative to here where that is shorter to read."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    if isinstance(place, Path) and place.is_relative_to(here):
+        return str(place.relative_to(here))
+    return str(place)
 
 
 def _show_status(job: Job, name: str, endpoint: str | None, books: Status) -> None:

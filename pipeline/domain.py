@@ -92,7 +92,9 @@ class SourceFile:
 
     ``path`` is relative to the source folder in POSIX form; bytes that are not UTF-8 stand in it as
     lone surrogates (PEP 383), so that ``os.fsencode`` gives the name on disk back.
-    ``sha256`` is None when the file could not be read; then ``problem`` says why.
+    ``sha256`` is None when the file could not be read; then ``problem`` says why. Without one too, it lies behind a
+    URL and is still to be read. ``etag`` is what its store calls this version of it; None where it does not, and of
+    a file on a disk.
     """
 
     path: str
@@ -100,6 +102,12 @@ class SourceFile:
     mtime_ns: int
     sha256: str | None
     problem: str | None = None
+    etag: str | None = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nobody has tried to read it."""
+        return self.sha256 is None and self.problem is None
 
 
 class MediaType(StrEnum):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pipeline.domain import Chunk, Outcome, Payload, Task
 from pipeline.fields import ResultField
+from pipeline.file_cache import Hashed
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.pdf import Original, Passwords, Source
 from pipeline.sandbox import Limits
@@ -24,13 +25,17 @@ _READ_ON_HOSTS = 3  # a document that three hosts did not survive is not given t
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What a host must know of a job. ``slots``: how many requests it has in flight at most."""
+    """What a host must know of a job.
+
+    ``slots``: how many requests it has in flight at most. ``cache_bytes`` bounds its copies of remote files.
+    """
 
     endpoint: Endpoint
     prompt: PromptSettings
     fields: tuple[ResultField, ...]
     max_request_bytes: int
     limits: Limits
+    cache_bytes: int
     slots: int
 
 
@@ -57,6 +62,13 @@ class Read:
     source: Source
     function: str
     args: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """What a remote file's bytes are now; see ``reading.Reader``."""
+
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,7 @@ class Join:
     attempt: str
 
 
-Work = Read | Prepare | Send | Join
+Work = Read | Hash | Prepare | Send | Join
 
 
 def attempt_key(attempt: int, chunk: str) -> str:
@@ -190,11 +202,20 @@ class Hosts:
         return outcome
 
     async def read(self, source: Source, function: str, *args: object) -> Any:
-        """See ``reading.Reader``; on another host where one is lost, for reading costs nothing."""
+        """See ``reading.Reader``."""
+        return await self._read(source.path, Read(source, function, args))
+
+    async def hash(self, source: Source) -> Hashed:
+        """See ``reading.Reader``."""
+        hashed: Hashed = await self._read(source.path, Hash(source))
+        return hashed
+
+    async def _read(self, near: str, work: Read | Hash) -> Any:
+        """On another host where one is lost, for reading costs nothing."""
         for _ in range(_READ_ON_HOSTS):
-            host = self.take(source.path)
+            host = self.take(near)
             try:
-                return await self.engine.call(host, Read(source, function, args))
+                return await self.engine.call(host, work)
             except HostLost:
                 continue
             finally:

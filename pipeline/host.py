@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import endpoints, failures, messages
 from pipeline.domain import Outcome, Synthesis
-from pipeline.engine import HostSettings, Join, Prepare, Read, Send, Work
+from pipeline.engine import Hash, HostSettings, Join, Prepare, Read, Send, Work
 from pipeline.errors import SettingsError
 from pipeline.reading import LocalReader
 from pipeline.results import Results
-from pipeline.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from pipeline.chunk_worker import ChunkWorker
@@ -29,14 +28,13 @@ class HostRunner:
     """
 
     def __init__(
-        self, settings: HostSettings, key: str | None, sandbox: Sandbox, spool: Path, results: Results | None = None
+        self, settings: HostSettings, key: str | None, reader: LocalReader, spool: Path, results: Results | None = None
     ) -> None:
         self._settings = settings
         self._key = key
-        self._sandbox = sandbox
         self.spool = spool
         self._results = results
-        self._reader = LocalReader(sandbox)
+        self._reader = reader
         self._free = asyncio.Semaphore(settings.slots)
         self._sent: dict[str, asyncio.Task[Outcome]] = {}
         self._client: Client | None = None
@@ -52,6 +50,8 @@ class HostRunner:
         match work:
             case Read():
                 return await self._reader.read(work.source, work.function, *work.args)
+            case Hash():
+                return await self._reader.hash(work.source)
             case Prepare():
                 return await self.worker().prepare(work.chunk, work.original, work.reduced)
             case Send():
@@ -85,7 +85,7 @@ class HostRunner:
         """
         if self._client is None:
             given = self._settings
-            self._client = endpoints.connect(given.endpoint, self._key, given.slots, self._sandbox)
+            self._client = endpoints.connect(given.endpoint, self._key, given.slots, self._reader.sandbox)
         return self._client
 
     def held(self) -> Sequence[str]:

@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -28,6 +29,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.domain import RULES_MODEL
 from pipeline.errors import SettingsError
 from pipeline.fields import FieldType, ResultField, check_types, checked_name
+from pipeline.file_cache import DEFAULT_BYTES
 from pipeline.job_problems import (
     NAMED_TABLES,
     Place,
@@ -47,6 +49,7 @@ from pipeline.job_problems import (
     told,
     variable_name,
 )
+from pipeline.storage import Url, is_url
 from pipeline.text import printable
 from pipeline.toml_lines import key_lines
 
@@ -85,12 +88,20 @@ def _absolute_path(value: object, info: ValidationInfo) -> Path:
     """A path as written, made absolute against the job file's folder, which is the validation context."""
     if not isinstance(value, str | Path):
         raise PydanticCustomError("string_type", "must be text in quotes")
-    return Path(os.path.normpath(Path.cwd() / (info.context or "") / one_line(str(value))))
+    return Path(os.path.normpath(Path.cwd() / (info.context or "") / no_url(one_line(str(value)))))
+
+
+def _folder(value: object, info: ValidationInfo) -> Path | Url:
+    """A URL as written, or a path as above."""
+    if isinstance(value, str) and is_url(value):
+        return Url.parsed(one_line(value))
+    return _absolute_path(value, info)
 
 
 Line = Annotated[str, AfterValidator(one_line)]
 Text = Annotated[str, AfterValidator(not_blank)]
 FilePath = Annotated[Path, BeforeValidator(_absolute_path)]
+Folder = Annotated[Path | Url, PlainValidator(_folder)]
 ClusterAddress = Annotated[str, AfterValidator(cluster_address)]
 VariableName = Annotated[str, AfterValidator(variable_name)]
 MailAddress = Annotated[str, AfterValidator(mail_address)]
@@ -99,18 +110,33 @@ HeaderValue = Annotated[str, AfterValidator(header_value)]
 Headers = dict[Annotated[str, AfterValidator(header_name)], HeaderValue]
 
 
+def _is_inside(place: Path | Url, folder: Path | Url) -> bool:
+    if isinstance(place, Url) or isinstance(folder, Url):
+        return isinstance(place, Url) and isinstance(folder, Url) and place.is_relative_to(folder)
+    return Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder))
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SourceSettings(_Section):
-    """Which files are documents. ``folder`` is absolute; patterns are globs relative to it."""
+    """Which files are documents. ``folder`` is absolute; patterns are globs relative to it.
 
-    folder: FilePath
+    ``cache_mb`` bounds the copies of remote files on each machine that opens them.
+    """
+
+    folder: Folder
     include: Patterns = ("**/*.pdf",)
     exclude: Patterns = ()
     follow_links: bool = False
     passwords_env: VariableName | None = None
+    cache_mb: Annotated[int, Field(ge=1, le=1_000_000_000)] = DEFAULT_BYTES // 1_000_000
+
+    @property
+    def cache_bytes(self) -> int:
+        """The same bound in bytes."""
+        return self.cache_mb * 1_000_000
 
     @field_validator("include")
     @classmethod
@@ -194,7 +220,7 @@ class EngineSettings(_Section):
     address: ClusterAddress = "auto"
     slots_per_host: Annotated[int, Field(ge=1, le=1024)] = 32
     on_lost: OnLost = "retry"
-    spool: Annotated[FilePath, BeforeValidator(no_url)] | None = None
+    spool: FilePath | None = None
 
 
 class RetrySettings(_Section):
@@ -251,9 +277,16 @@ class PromptSettings(_Section):
 class ReportSettings(_Section):
     """Where the reports go (absolute) and which are written beside ``report.json``."""
 
-    folder: FilePath
+    folder: Folder
     formats: Annotated[tuple[ReportFormat, ...], Field(strict=False)] = get_args(ReportFormat)
     csv_bom: bool = True
+
+    @field_validator("folder")
+    @classmethod
+    def _takes_files(cls, folder: Path | Url) -> Path | Url:
+        if isinstance(folder, Url) and not folder.is_listable:
+            raise ValueError("must be a path, or a URL that begins with s3://, gs:// or az://; a web server takes none")
+        return folder
 
     @field_validator("formats")
     @classmethod
@@ -386,7 +419,7 @@ class _JobFile(_Section):
         key = _PATHS[str(info.field_name)]
         path = getattr(section, key)
         source = info.data.get("source")
-        if source and path and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source.folder)):
+        if source and path and _is_inside(path, source.folder):
             what = "lies inside [source] folder, whose files are read as documents; choose another place"
             raise PydanticCustomError("inside_source", what, {"key": key})
         return section

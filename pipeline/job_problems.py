@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.storage import is_url
 from pipeline.text import printable, shortened
 
 _NO_SECRETS = (
@@ -177,11 +178,11 @@ def cluster_address(text: str) -> str:
     return text
 
 
-def no_url(value: object) -> object:
-    """A path, not an address, which would be taken for a folder of that name."""
-    if isinstance(value, str) and "://" in value:
-        raise ValueError("must be a folder, not an address")
-    return value
+def no_url(text: str) -> str:
+    """A path on a disk, not an address, which would be taken for a folder of that name."""
+    if is_url(text):
+        raise ValueError("must be a path on a disk, not an address")
+    return text
 
 
 def mail_address(text: str) -> str:

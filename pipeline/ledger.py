@@ -53,6 +53,7 @@ from pipeline.domain import (
 )
 from pipeline.errors import ExitCode
 from pipeline.ledger_batches import Batched
+from pipeline.storage import Url
 from pipeline.text import moment
 
 _RUNS_LOOKED_AT = 100
@@ -147,24 +148,24 @@ class Ledger:
 
     # --- files and contents
 
-    def files(self, job: str, folder: Path) -> dict[str, SourceFile]:
+    def files(self, job: str, folder: Path | Url) -> dict[str, SourceFile]:
         """What a job's last scan of a folder saw, by path."""
         rows = self._database.execute(
-            "SELECT path, size_bytes, mtime_ns, sha256, problem FROM files WHERE job = ? AND folder = ? ORDER BY path",
-            (job, os.fsencode(folder)),
+            """
+            SELECT path, size_bytes, mtime_ns, sha256, problem, etag FROM files
+            WHERE job = ? AND folder = ? ORDER BY path
+            """,
+            (job, os.fsencode(str(folder))),
         )
-        return {
-            path: SourceFile(path, size_bytes, mtime_ns, sha256, problem)
-            for path, size_bytes, mtime_ns, sha256, problem in ((os.fsdecode(row[0]), *row[1:]) for row in rows)
-        }
+        return {path: SourceFile(path, *values) for path, *values in ((os.fsdecode(row[0]), *row[1:]) for row in rows)}
 
-    def record_scan(self, job: str, folder: Path, files: Iterable[SourceFile]) -> None:
+    def record_scan(self, job: str, folder: Path | Url, files: Iterable[SourceFile]) -> None:
         """These files, and no others, are in the folder now, as far as a job looks at it."""
-        name = os.fsencode(folder)
-        rows = [(job, name, os.fsencode(f.path), f.size_bytes, f.mtime_ns, f.sha256, f.problem) for f in files]
+        name = os.fsencode(str(folder))
+        rows = [(job, name, os.fsencode(f.path), f.size_bytes, f.mtime_ns, f.sha256, f.problem, f.etag) for f in files]
         with self.transaction():
             self._database.execute("DELETE FROM files WHERE job = ? AND folder = ?", (job, name))
-            self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._database.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def contents(self, reader: str) -> dict[str, Content]:
         """The contents that were opened before, and those that this ``reader`` could not open."""

@@ -198,6 +198,9 @@ _MIGRATIONS = (
     ) STRICT;
     INSERT INTO identity VALUES (lower(hex(randomblob(16))));
     """,
+    """
+    ALTER TABLE files ADD COLUMN etag TEXT;     -- of a file behind a URL, where its store gives one
+    """,
 )
 
 

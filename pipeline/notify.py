@@ -26,6 +26,7 @@ from pipeline.job import Job, NotifySettings
 from pipeline.reports import digest, json_report
 from pipeline.reports.news import news as news_of
 from pipeline.reports.presentation import needing_attention, news, one_line, why_unread
+from pipeline.storage import Url
 from pipeline.text import printable, shortened
 
 TIMEOUT_S = 10.0
@@ -54,10 +55,10 @@ def is_due(settings: NotifySettings, result: RunResult) -> bool:
     )
 
 
-def tell(job: Job, result: RunResult, report: Path, environment: Mapping[str, str]) -> list[str]:
+def tell(job: Job, result: RunResult, report: Path | Url, environment: Mapping[str, str]) -> list[str]:
     """Tell of a run in every way that ``[notify]`` names, if it is due; one line for each that did not work.
 
-    ``report`` is the file to open, absolute. Takes at most ``TIMEOUT_S`` and raises nothing.
+    ``report`` is the file to open, a path absolute. Takes at most ``TIMEOUT_S`` and raises nothing.
     """
     settings = job.notify
     if not is_due(settings, result):
@@ -78,7 +79,7 @@ def unset(settings: NotifySettings, environment: Mapping[str, str]) -> list[str]
     return [name for name in names if name and not environment.get(name, "").strip()]
 
 
-def as_json(result: RunResult, report: Path) -> bytes:
+def as_json(result: RunResult, report: Path | Url) -> bytes:
     """What a webhook gets: one object in ASCII; ``totals`` as in report.json, ``failures`` at most ``MAX_FAILURES``."""
     run = result.run
     failures = [
@@ -100,7 +101,7 @@ def as_json(result: RunResult, report: Path) -> bytes:
     return json.dumps(message, allow_nan=False).encode("ascii")
 
 
-def as_mail(settings: NotifySettings, result: RunResult, report: Path) -> EmailMessage:
+def as_mail(settings: NotifySettings, result: RunResult, report: Path | Url) -> EmailMessage:
     """The digest with the news in its subject."""
     mail = EmailMessage(policy=SMTP)
     mail["From"] = settings.mail_from

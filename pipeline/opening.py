@@ -13,6 +13,7 @@ from pipeline.domain import Content, SourceFile
 from pipeline.pdf import Inspection, Source
 from pipeline.reading import Reader
 from pipeline.sandbox import SandboxError
+from pipeline.storage import Url
 
 _INSPECT = "pipeline.inspector:inspect"
 
@@ -20,13 +21,19 @@ Sources = Mapping[str, Sequence[Source]]
 """Where each content lies: in as many places as it has twins."""
 
 
-def sources(folder: Path, files: Iterable[SourceFile]) -> Sources:
+def source(folder: Path | Url, file: SourceFile) -> Source:
+    """Where a file that was read lies."""
+    if isinstance(folder, Url):
+        return Source(str(folder / file.path), file.size_bytes, file.mtime_ns, file.sha256 or "")
+    return Source(str(folder / file.path), file.size_bytes, file.mtime_ns)
+
+
+def sources(folder: Path | Url, files: Iterable[SourceFile]) -> Sources:
     """The places of each content, by its SHA-256, in the order of the files; those in ``folder`` that can be read."""
     found: dict[str, list[Source]] = {}
     for file in files:
         if file.sha256:
-            place = Source(str(folder / file.path), file.size_bytes, file.mtime_ns)
-            found.setdefault(file.sha256, []).append(place)
+            found.setdefault(file.sha256, []).append(source(folder, file))
     return found
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 from pipeline.domain import Layout, MediaType, PageRange, Picture
 from pipeline.errors import SettingsError
+from pipeline.storage import is_url
 
 READER = f"pypdf {version('pypdf')}, pillow {version('pillow')}, repairs 1"
 """What decides whether a file can be opened: another version may open what this one could not."""
@@ -79,11 +80,20 @@ class SourceChangedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a content lies and how to tell that it is still the same."""
+    """Where a content lies and how to tell that it is still the same.
+
+    ``path`` may be a URL: then ``sha256`` is what its bytes are known to be, "" if nobody has seen them.
+    """
 
     path: str
     size_bytes: int
     mtime_ns: int
+    sha256: str = ""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it must be brought to this machine before anybody can open it."""
+        return is_url(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +107,12 @@ class Original:
 
 
 def is_changed(source: Source) -> bool:
-    """Whether the file is gone, or no longer the one that the scanner saw."""
+    """Whether the file is gone, or no longer the one that the scanner saw.
+
+    Never of a remote one: what is read of it is a copy that has the hash.
+    """
+    if source.is_remote:
+        return False
     try:
         facts = os.stat(source.path)  # noqa: PTH116 - follows links as opening does
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,12 +15,13 @@ from pipeline import (
     __version__,
     changes,
     engines,
+    hashing,
     joining,
     messages,
     opening,
     page_pictures,
     pdf,
-    reading,
+    publishing,
     reports,
     signals,
 )
@@ -47,13 +48,14 @@ from pipeline.job import Job
 from pipeline.ledger import Ledger
 from pipeline.ledger_file import Lock
 from pipeline.opening import Sources
-from pipeline.pdf import Passwords, Source
+from pipeline.pdf import Passwords
 from pipeline.prices import PriceList
 from pipeline.proving import Proving
-from pipeline.reading import LocalReader, Reader
+from pipeline.reading import Reader
 from pipeline.sandbox import Sandbox
 from pipeline.scanner import scan
 from pipeline.standing import Due, PlannedDocument, Standing
+from pipeline.storage import Url
 from pipeline.text import shortened
 from pipeline.verdicts import Stop
 
@@ -94,16 +96,18 @@ def run_job(
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
         observer.began(job.name, run)
-        files = _scan(job, ledger, observer)
-        ledger.begin_run(job.name, run)
-        with _ending(run, ledger), _hosts(job, secrets, sandbox, ledger) as hosts:
-            contents = ledger.contents(pdf.READER)
-            stop = asyncio.run(_read(job, secrets, options, sandbox, hosts, observer, ledger, files, contents, run.id))
-            result, to_remember = _result(job, ledger, files, contents, run, stop)
-            _write(result, job, files, hosts)
-            sandbox.stop()
-            unfinished = [d.path for d in result.documents if _is_unfinished(d)]
-            ledger.finish_run(result.run, unfinished, to_remember)
+        with _hosts(job, secrets, sandbox, ledger) as hosts:
+            files = _scan(job, ledger, observer, hosts)
+            ledger.begin_run(job.name, run)
+            with _ending(run, ledger):
+                contents = ledger.contents(pdf.READER)
+                work = _read(job, secrets, options, sandbox, hosts, observer, ledger, files, contents, run.id)
+                stop = asyncio.run(work)
+                result, to_remember = _result(job, ledger, files, contents, run, stop)
+                _write(result, job, files, hosts)
+                sandbox.stop()
+                unfinished = [d.path for d in result.documents if _is_unfinished(d)]
+                ledger.finish_run(result.run, unfinished, to_remember)
         if stop is None and job.ledger.keep_days is not None:
             removed = ledger.remove_unused(datetime.now(UTC), job.ledger.keep_days)
             if removed:
@@ -123,8 +127,7 @@ def report_job(
         PipelineError: see ``errors``; a run that is under way writes its own report.
     """
     check_report_folder(job)
-    reading.set_up(sandbox, engines.limits_of(job), passwords)
-    reader = LocalReader(sandbox)
+    reader = _reader(job, sandbox, passwords)
     with Lock(job.ledger.path), signals.terminable():
         with Ledger.reading(job.ledger.path) as ledger:
             run = ledger.last_run(job.name)
@@ -154,9 +157,22 @@ async def _prove_again(
 
 def _write(result: RunResult, job: Job, files: Iterable[SourceFile], reader: Reader) -> None:
     folder = job.source.folder
-    sources = {file.path: Source(str(folder / file.path), file.size_bytes, file.mtime_ns) for file in files}
+    sources = {file.path: opening.source(folder, file) for file in files}
     originals = reports.Originals(folder, page_pictures.drawer(reader, sources))
-    reports.write(result, job.report.folder, job.report.formats, originals, csv_bom=job.report.csv_bom)
+    place = job.report.folder
+    if isinstance(place, Url):
+        mirror = publishing.mirror(job.ledger.path, job.name)
+        reports.write(result, mirror, job.report.formats, originals, csv_bom=job.report.csv_bom, read_at=place)
+        publishing.publish(mirror, place, job.name)
+    else:
+        reports.write(result, place, job.report.formats, originals, csv_bom=job.report.csv_bom)
+
+
+def _reader(job: Job, sandbox: Sandbox, passwords: Passwords) -> Reader:
+    """A reader of this machine alone, whatever engine the job asks for."""
+    engine = engines.here(job, Secrets(passwords=passwords), sandbox)
+    engine.open()
+    return Hosts(engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +200,10 @@ def plan_job(job: Job, observer: Observer, passwords: Passwords = _NO_PASSWORDS)
     """What a run would do now, document by document. Sends and writes nothing."""
     with Ledger.reading(job.ledger.path) as ledger:
         before = ledger.files(job.name, job.source.folder)
-        files = _found(job, before, observer)
-        contents = asyncio.run(_open_for_plan(job, ledger, files, passwords))
+        with Sandbox() as sandbox:
+            reader = _reader(job, sandbox, passwords)
+            files = _read_remote(job, _found(job, before, observer), observer, reader, lambda files: None)
+            contents = asyncio.run(_open_for_plan(job, ledger, files, passwords, reader))
         return tuple(Standing(job, ledger, files, contents).plan(before, _prices(job)))
 
 
@@ -202,12 +220,51 @@ def _hold(job: Job, ledger: Ledger, observer: Observer) -> None:
 # --- scan
 
 
-def _scan(job: Job, ledger: Ledger, observer: Observer) -> Sequence[SourceFile]:
+def _scan(job: Job, ledger: Ledger, observer: Observer, reader: Reader) -> Sequence[SourceFile]:
     before = ledger.files(job.name, job.source.folder)
-    files = _found(job, before, observer)
-    if {file.path: file for file in files} != before:
+
+    def record(files: Iterable[SourceFile]) -> None:
         ledger.record_scan(job.name, job.source.folder, files)
+
+    def keep(files: Iterable[SourceFile]) -> None:
+        record((before | {file.path: file for file in files}).values())
+
+    files = _read_remote(job, _found(job, before, observer), observer, reader, keep)
+    if {file.path: file for file in files} != before:
+        record(files)
     return files
+
+
+def _read_remote(
+    job: Job,
+    files: Sequence[SourceFile],
+    observer: Observer,
+    reader: Reader,
+    keep: Callable[[Iterable[SourceFile]], None],
+) -> Sequence[SourceFile]:
+    """The files, and what the bytes of unread ones are; ``keep`` is called now and then with what was read so far."""
+    folder = job.source.folder
+    unread = [file for file in files if file.is_unread]
+    if not unread or not isinstance(folder, Url):
+        return files
+    observer.said(f"{len(unread)} files of {folder} are new or changed: they are downloaded")
+    read: dict[str, SourceFile] = {}
+
+    async def read_all(folder: Url) -> None:
+        async with aclosing(hashing.hashed(folder, unread, reader)) as hashed:
+            kept = 0
+            async for some in hashed:
+                read.update({file.path: file for file in some})
+                if len(read) - kept > len(unread) / 10:  # a kill loses no more
+                    kept = len(read)
+                    keep(read.values())
+
+    try:
+        asyncio.run(read_all(folder))
+    except BaseException:
+        keep(read.values())
+        raise
+    return [read.get(file.path, file) for file in files]
 
 
 def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Sequence[SourceFile]:
@@ -253,15 +310,12 @@ def _unopened(places: Sources, settled: Mapping[str, Content], again: bool = Fal
 
 
 async def _open_for_plan(
-    job: Job, ledger: Ledger, files: Sequence[SourceFile], passwords: Passwords
+    job: Job, ledger: Ledger, files: Sequence[SourceFile], passwords: Passwords, reader: Reader
 ) -> Mapping[str, Content]:
     contents = ledger.contents(pdf.READER)
     new = _unopened(opening.sources(job.source.folder, files), _settled(contents, passwords))
-    with Sandbox() as sandbox:
-        reading.set_up(sandbox, engines.limits_of(job), passwords)
-        reader = LocalReader(sandbox)
-        async for opened in opening.opened(new, reader, at_once=2 * reader.processes):  # one ready for each
-            contents.update({content.sha256: content for content in opened})
+    async for opened in opening.opened(new, reader, at_once=2 * reader.processes):  # one ready for each
+        contents.update({content.sha256: content for content in opened})
     return contents
 
 
@@ -413,11 +467,12 @@ def check_report_folder(job: Job) -> None:
     """Whether the report folder is the job's own: two jobs in one folder would take each other's pages away.
 
     Raises:
-        SettingsError: it holds the report of another job.
+        SettingsError: it holds the report of another job, or is a URL that cannot be read.
     """
-    owner = reports.owner(job.report.folder)
+    folder = job.report.folder
+    owner = publishing.owner(folder) if isinstance(folder, Url) else reports.owner(folder)
     if owner not in (None, job.name):
-        raise SettingsError(f"{job.report.folder} holds the report of the job {owner}; set [report] folder to another")
+        raise SettingsError(f"{folder} holds the report of the job {owner}; set [report] folder to another")
 
 
 def _prices(job: Job) -> PriceList:

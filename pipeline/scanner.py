@@ -1,4 +1,7 @@
-"""Which files there are, and which of them changed. Reads and hashes; never writes to the folder."""
+"""Which files there are, and which of them changed. Reads and hashes; never writes to the folder.
+
+What lies behind a URL is only listed: bringing it here to be hashed takes a while, and another machine may do it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from pathlib import Path
 
 from wcmatch import glob
 
+from pipeline import storage
 from pipeline.domain import SourceFile
 from pipeline.errors import SettingsError
+from pipeline.storage import Listed, Url
 from pipeline.text import printable
 
 _PATTERN_FLAGS = glob.GLOBSTAR | glob.IGNORECASE | glob.DOTGLOB | glob.BRACE
@@ -28,7 +33,7 @@ class Scan:
 
 
 def scan(
-    folder: Path,
+    folder: Path | Url,
     include: Sequence[str],
     exclude: Sequence[str],
     follow_links: bool,
@@ -39,13 +44,20 @@ def scan(
     Patterns are globs on the path relative to ``folder``, case-insensitive, ``**`` crossing folders.
     Hidden files and folders and the temporary files of editors and browsers never match. A file whose
     size and mtime are those in ``known`` keeps the hash that is known. What cannot be read, a folder
-    too, is in the result with its problem.
+    too, is in the result with its problem. Behind a URL the etag counts with size and time, nothing is hashed
+    (``SourceFile.is_unread``), and nothing is a link.
 
     Raises:
-        SettingsError: ``folder`` is not a folder that can be read.
+        SettingsError: ``folder`` is not a folder that can be read; a web server's, and ``include`` is a pattern.
     """
     wanted, unwanted = _matcher(include), _matcher(exclude)
-    files: list[SourceFile] = []
+    if isinstance(folder, Url):
+        if folder.is_listable:
+            files = list(_listed(folder, wanted, unwanted, known))
+        else:
+            files = _named(folder, include, unwanted, known)
+        return Scan(tuple(sorted(files, key=lambda file: file.path)), 0)
+    files = []
     links_left_out = 0
     for found in _walk(os.fsencode(folder), follow_links):
         if unwanted(found.path):
@@ -145,6 +157,54 @@ def _hashed(found: _Found) -> SourceFile:
             found.path, after.st_size, 0, None, "the file was being written while it was read; the next run tries again"
         )
     return SourceFile(found.path, after.st_size, after.st_mtime_ns, sha256)
+
+
+def _listed(
+    folder: Url,
+    wanted: Callable[[str], object],
+    unwanted: Callable[[str], object],
+    known: Mapping[str, SourceFile],
+) -> Iterator[SourceFile]:
+    for found in storage.listed(folder):
+        steps = [step for step in found.path.split("/") if step not in ("", ".", "..")]
+        path = "/".join(steps)
+        if any(_is_left_alone(os.fsencode(step)) for step in steps) or unwanted(path) or not wanted(path):
+            continue
+        if not storage.is_path(found.path.split("/")):
+            yield SourceFile(found.path, 0, 0, None, "its key is not the path of a file; give the object another one")
+        else:
+            yield _as_known(found, known.get(found.path))
+
+
+def _named(
+    folder: Url, include: Sequence[str], unwanted: Callable[[str], object], known: Mapping[str, SourceFile]
+) -> list[SourceFile]:
+    """The files of a web server, which does not say what it has."""
+    patterns = [
+        name for name in include if glob.is_magic(name, flags=_PATTERN_FLAGS) or not storage.is_path(name.split("/"))
+    ]
+    if patterns:
+        raise SettingsError(
+            f"{folder} cannot be listed, for it is a web server: [source] include must name each file by its path, and "
+            f"not say {', '.join(map(printable, patterns))}"
+        )
+    files = []
+    for found in storage.looked_at(folder, [name for name in dict.fromkeys(include) if not unwanted(name)]):
+        if isinstance(found, Listed):
+            files.append(_as_known(found, known.get(found.path)))
+        else:
+            path, problem = found
+            files.append(SourceFile(path, 0, 0, None, f"the file cannot be read: {problem}"))
+    return files
+
+
+def _as_known(found: Listed, known: SourceFile | None) -> SourceFile:
+    """The file as it was read, if nothing says that it is another one now; else still to be read."""
+    looks = found.mtime_ns, found.etag
+    same_looks = known and looks == (known.mtime_ns, known.etag) and found.size_bytes in (None, known.size_bytes)
+    if known and known.sha256 and same_looks and any(looks):
+        return known
+    return SourceFile(found.path, found.size_bytes or 0, found.mtime_ns, None, None, found.etag)
 
 
 def _matcher(patterns: Sequence[str]) -> Callable[[str], object]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline import hashing
 from pipeline.domain import SourceFile
+from pipeline.file_cache import FileCache
 from pipeline.job import Job
 from pipeline.ledger import Ledger
+from pipeline.reading import LocalReader
+from pipeline.sandbox import Sandbox
 from pipeline.scanner import scan
+from pipeline.storage import Url
 from pipeline.text import printable
 
 
@@ -40,8 +46,17 @@ def verify_job(job: Job) -> Verified:
         return Verified(0, tuple(wrong), audit.notes)
     found = scan(source.folder, source.include, source.exclude, source.follow_links, {}).files  # no hash is believed
     files = {file.path: file for file in found}
+    if isinstance(source.folder, Url):
+        files |= asyncio.run(_hashed(source.folder, found, source.cache_bytes))
     wrong += _unnoticed(known, files)
     return Verified(len(files), tuple(wrong), (*audit.notes, *_changes(known, files)))
+
+
+async def _hashed(folder: Url, found: Sequence[SourceFile], cache_bytes: int) -> dict[str, SourceFile]:
+    with Sandbox() as sandbox:  # none of its processes is started
+        reader = LocalReader(sandbox, FileCache(cache_bytes))
+        unread = [file for file in found if file.is_unread]
+        return {file.path: file async for some in hashing.hashed(folder, unread, reader) for file in some}
 
 
 def _unnoticed(known: Mapping[str, SourceFile], files: Mapping[str, SourceFile]) -> Iterator[str]:
@@ -75,5 +90,5 @@ def _differs(before: SourceFile, file: SourceFile) -> bool:
     return None not in (before.sha256, file.sha256) and before.sha256 != file.sha256
 
 
-def _looks(file: SourceFile) -> tuple[int, int]:
-    return file.size_bytes, file.mtime_ns
+def _looks(file: SourceFile) -> tuple[int, int, str | None]:
+    return file.size_bytes, file.mtime_ns, file.etag

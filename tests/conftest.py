@@ -23,6 +23,8 @@ from pipeline.domain import ChunkState, Outcome, RunResult, Split, Task
 from pipeline.happenings import NullObserver
 from pipeline.sandbox import Sandbox
 
+pytest_plugins = ["tests.buckets"]
+
 KEY = "sk-test-5f2c9d0b7a"
 DEADLINE_S = 60.0
 

@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 LIBRARIES = sorted(re.split(r"[^A-Za-z0-9_-]", line, maxsplit=1)[0] for line in PROJECT["project"]["dependencies"])
-# Of the extras "otel" (modules that a whole family of distributions shares) and "ray".
-OPTIONAL = {"opentelemetry", "ray"}
+# Of extras: "otel", whose modules a whole family of distributions shares, "ray", and those for URLs.
+OPTIONAL = {"opentelemetry", "ray", "fsspec", "aiohttp"}
 # Imported by httpx's own transport, and slow to look for in vain: see docs/decisions.md.
 NOT_OURS_TO_IMPORT = {"sniffio"}
 # What a library or a part of it is imported as, where that is another name.

@@ -434,7 +434,7 @@ def test_a_syntax_error_has_line_and_column(problems: Problems, text: str, probl
         ("engine", 'address = "ray://head:10001"', 'address: must be "auto" or the head\'s "host:port"; Ray Client'),
         ("engine", 'address = "head"', 'address: must be "auto" or the head\'s "host:port"'),
         ("engine", 'address = "head:65536"', 'address: must be "auto" or the head\'s "host:port"'),
-        ("engine", 'spool = "s3://bucket/spool"', "spool: must be a folder, not an address"),
+        ("engine", 'spool = "s3://bucket/spool"', "spool: must be a path on a disk, not an address"),
         ("retry", "attempts = 0", "attempts = 0: must be at least 1"),
         ("retry", "attempts = 101", "attempts = 101: must be at most 100"),
         ("retry", "first_wait_seconds = -1", "first_wait_seconds = -1: must be at least 0"),
@@ -820,6 +820,7 @@ def test_every_section_and_setting_of_the_example_is_known() -> None:
         "headers",
     }
     assert {key for section, key in known - documented if section != "endpoint"} == {
+        "cache_mb",
         "max_input_tokens",
         "csv_bom",
         "keep_days",

@@ -30,4 +30,5 @@ def limits_of(job: Job) -> Limits:
 
 
 def _settings(job: Job, slots: int) -> HostSettings:
-    return HostSettings(job.endpoint, job.prompt, job.fields, job.split.max_request_bytes, limits_of(job), slots)
+    most_bytes, limits, cache_bytes = job.split.max_request_bytes, limits_of(job), job.source.cache_bytes
+    return HostSettings(job.endpoint, job.prompt, job.fields, most_bytes, limits, cache_bytes, slots)

@@ -8,7 +8,9 @@ from typing import Any
 
 from pipeline import reading
 from pipeline.engine import Host, HostSettings, Secrets, Work
+from pipeline.file_cache import FileCache
 from pipeline.host import HostRunner
+from pipeline.reading import LocalReader
 from pipeline.sandbox import Sandbox
 
 _NAME = "here"
@@ -20,7 +22,7 @@ class LocalEngine:
     def __init__(self, settings: HostSettings, secrets: Secrets, sandbox: Sandbox, spool: Path) -> None:
         self._settings = settings
         self._secrets = secrets
-        self._sandbox = sandbox
+        self._reader = LocalReader(sandbox, FileCache(settings.cache_bytes))
         self._spool = spool
         self._hosts = (Host(_NAME, settings.slots, sandbox.processes),)
         self._runner: HostRunner | None = None
@@ -29,12 +31,12 @@ class LocalEngine:
     def runner(self) -> HostRunner:
         """What does the work, made anew after a rest."""
         if self._runner is None:
-            self._runner = HostRunner(self._settings, self._secrets.key, self._sandbox, self._spool)
+            self._runner = HostRunner(self._settings, self._secrets.key, self._reader, self._spool)
         return self._runner
 
     def open(self) -> None:
         """Nothing has to be found; worker processes start with the first call."""
-        reading.set_up(self._sandbox, self._settings.limits, self._secrets.passwords)
+        reading.set_up(self._reader.sandbox, self._settings.limits, self._secrets.passwords)
 
     def hosts(self) -> Sequence[Host]:
         """The one that there is."""

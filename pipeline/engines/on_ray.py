@@ -25,6 +25,7 @@ from pipeline.engine import Host, HostLost, HostSettings, Join, Secrets, Work
 from pipeline.engines.ray_host import UNSET, Facts, Raised, RayHost
 from pipeline.errors import SettingsError
 from pipeline.job import EngineSettings
+from pipeline.storage import Url
 from pipeline.text import shortened
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is loaded
@@ -61,7 +62,7 @@ class RayEngine:
     """
 
     def __init__(
-        self, settings: HostSettings, secrets: Secrets, engine: EngineSettings, folder: Path, ledger: str
+        self, settings: HostSettings, secrets: Secrets, engine: EngineSettings, folder: Path | Url, ledger: str
     ) -> None:
         self._settings = settings
         self._secrets = secrets
@@ -141,7 +142,7 @@ class RayEngine:
                 starting.append((name, node["NodeID"], self._actor(node["NodeID"])))
         if not starting:
             raise SettingsError(f"no node of the Ray cluster at {self._engine.address} has processors to give")
-        greetings = [actor.hello.remote(str(self._folder)) for _, _, actor in starting]
+        greetings = [actor.hello.remote(self._folder) for _, _, actor in starting]
         for (name, node, actor), greeting in zip(starting, greetings, strict=True):
             facts = self._greeted(name, greeting)
             yield _Known(Host(name, self._settings.slots, facts.processes), node, actor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 import uuid
@@ -14,9 +13,12 @@ from typing import Any
 
 from pipeline import __version__, reading
 from pipeline.engine import HostSettings, Join, Secrets, Work
+from pipeline.file_cache import FileCache, users_folder
 from pipeline.host import HostRunner
+from pipeline.reading import LocalReader
 from pipeline.results import Results
 from pipeline.sandbox import Sandbox
+from pipeline.storage import Url
 
 UNSET = "unset"
 """What a host says that does not know the job, since it was started anew: nothing was done."""
@@ -56,7 +58,7 @@ class RayHost:
     ) -> None:
         # Worker processes would load the main module of this one, and with it all of ray.
         sys.modules["__main__"].__file__ = None
-        self._home = _cache_folder() / "hosts" / ledger
+        self._home = users_folder().with_name("hosts") / ledger
         self._results = Results((Path(spool) / ledger if spool else self._home) / "results")
         self._sandbox = Sandbox()
         self._job: tuple[HostSettings, Secrets] | None = None
@@ -67,10 +69,11 @@ class RayHost:
         self._heard_s = time.monotonic()
         self._watching: asyncio.Task[None] | None = None
 
-    async def hello(self, folder: str) -> Facts:
+    async def hello(self, folder: Path | Url) -> Facts:
         """Who this is, and whether it sees the folder with the documents."""
         await self.beat()
-        return Facts(__version__, self._sandbox.processes, await asyncio.to_thread(os.path.isdir, folder))
+        sees_folder = isinstance(folder, Url) or await asyncio.to_thread(folder.is_dir)
+        return Facts(__version__, self._sandbox.processes, sees_folder)
 
     async def set(self, settings: HostSettings, secrets: Secrets) -> Raised | None:
         """Work for a job from now on; attempts that were begun for another go on."""
@@ -80,7 +83,8 @@ class RayHost:
                 self._before.append(self._runner)
             reading.set_up(self._sandbox, settings.limits, secrets.passwords)
             spool = self._home / f"spool-{uuid.uuid4().hex}"
-            self._runner = HostRunner(settings, secrets.key, self._sandbox, spool, self._results)
+            reader = LocalReader(self._sandbox, FileCache(settings.cache_bytes))
+            self._runner = HostRunner(settings, secrets.key, reader, spool, self._results)
             self._job = settings, secrets
         return None
 
@@ -137,7 +141,3 @@ class RayHost:
         self._before, self._runner, self._job = [], None, None
         self._sandbox.stop()
         self._sandbox = Sandbox()  # another driver may come before this process ends
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "docpipe"

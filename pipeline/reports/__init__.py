@@ -29,8 +29,9 @@ from pipeline.reports import csv_report, digest, json_report, links, markdown
 from pipeline.reports.files import Staging, naming, staging, written_ns
 from pipeline.reports.names import document_name
 from pipeline.reports.pages import Draw, Originals, pictures
+from pipeline.storage import Url
 
-__all__ = ["FORMATS", "Draw", "Originals", "load", "owner", "write"]
+__all__ = ["FORMATS", "OWNER_BYTES", "Draw", "Originals", "files_of", "load", "owner", "owner_by", "write"]
 
 _FILES = {
     "html": ("index.html",),
@@ -41,14 +42,32 @@ _FILES = {
 FORMATS = tuple(_FILES)
 
 
+OWNER_BYTES = 4096
+"""So far from its beginning a report.json says whose it is."""
+
+
 def owner(folder: Path) -> str | None:
     """The job whose report is in the folder; None where there is none."""
     try:
         with (folder / "report.json").open("rb") as file:
-            found = re.search(rb'"job": ("(?:[^"\\]|\\.)*")', file.read(4096))
-        return str(json.loads(found[1])) if found else None
-    except (OSError, ValueError):
+            return owner_by(file.read(OWNER_BYTES))
+    except OSError:
         return None
+
+
+def owner_by(head: bytes) -> str | None:
+    """The job whose report.json begins so; None where it is not one."""
+    found = re.search(rb'"job": ("(?:[^"\\]|\\.)*")', head)
+    try:
+        return str(json.loads(found[1])) if found else None
+    except ValueError:
+        return None
+
+
+def files_of(report: Path) -> set[str]:
+    """Every file, in whatever format, that may belong to this report.json, by its path in the report's folder."""
+    pages = {f"documents/{name}{suffix}" for name in _last_report(report).shown.documents for suffix in _PAGES.values()}
+    return {"report.json", *(name for names in _FILES.values() for name in names), *pages}
 
 
 def write(
@@ -58,10 +77,11 @@ def write(
     originals: Originals | None = None,
     *,
     csv_bom: bool = True,
+    read_at: Url | None = None,
 ) -> Path:
     """Write report.json and ``formats``, a subset of ``FORMATS``, to ``folder``; return the file to open.
 
-    ``csv_bom`` puts a byte order mark before the CSV files.
+    ``csv_bom`` puts a byte order mark before the CSV files. ``read_at`` is where people read it, if not in ``folder``.
 
     A kill while rendering leaves the old report whole. Pages of documents that did not change since the
     last report.json are neither drawn nor written again, nor is a workbook of the same documents; pages that it
@@ -72,9 +92,9 @@ def write(
         SettingsError: a file cannot be written; the message names it.
     """
     pages_folder = folder / "documents"
-    last = _last_report(folder)
+    last = _last_report(folder / "report.json")
     if originals is not None:
-        result = replace(result, originals=links.way(originals.folder, folder))
+        result = replace(result, originals=links.way(originals.folder, read_at or folder))
     shown = _shown(json_report.head(result), map(json_report.document, result.documents))
     kinds = [suffix for name, suffix in _PAGES.items() if name in formats]
     dropped = [suffix for suffix in _PAGES.values() if suffix not in kinds]
@@ -222,9 +242,8 @@ class _LastReport:
         return {name for name, file_ns in written_ns(folder).items() if file_ns <= self.written_ns}
 
 
-def _last_report(folder: Path) -> _LastReport:
-    """The last report, or an empty one where there is none or it is not one of ours."""
-    path = folder / "report.json"
+def _last_report(path: Path) -> _LastReport:
+    """The last report.json, or an empty one where there is none or it is not one of ours."""
     try:
         with path.open("rb") as file:
             head, documents = json_report.parsed(file)

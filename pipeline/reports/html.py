@@ -92,7 +92,7 @@ def render_document(
         document=document,
         result=result,
         sections=pages.sections(document, pictures or {}, left_out, draws=pictures is not None),
-        original=partial(_original_from_page, result, document),
+        original=partial(links.original_from_page, result, document),
         unanswered=unanswered,
         unchecked=unchecked_quotes(document.risks),
     )
@@ -113,12 +113,6 @@ def _finalized(value: Any) -> Any:
     """Nothing reaches the page unprintable, whether or not the template asks for a filter."""
     is_ours = hasattr(value, "__html__")  # marked as safe by the template, or made by one of its macros
     return printable(value) if isinstance(value, str) and not is_ours else value
-
-
-def _original_from_page(result: RunResult, document: DocumentResult, page: int | None = None) -> str:
-    """The document's address as it is from its own page; "" if it is not known."""
-    address = links.original(result, document, page)
-    return f"../{address}" if address else ""
 
 
 def _numbers(document: DocumentResult) -> dict[int, int]:

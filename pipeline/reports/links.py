@@ -8,12 +8,20 @@ from urllib.parse import quote
 
 from pipeline.domain import DocumentResult, RunResult
 from pipeline.reports.names import document_name
+from pipeline.storage import Url, is_url
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff")
 
 
-def way(originals: Path, report: Path) -> str:
-    """``RunResult.originals`` for documents in the folder ``originals`` and a report in the folder ``report``."""
+def way(originals: Path | Url, report: Path | Url) -> str:
+    """``RunResult.originals`` for documents in the folder ``originals`` and a report in the folder ``report``.
+
+    A browser opens what a web server has; of a bucket it knows nothing, nor from there of a disk.
+    """
+    if isinstance(originals, Url):
+        return "" if originals.is_listable else originals.address
+    if isinstance(report, Url):
+        return ""
     return Path(os.path.relpath(originals, report)).as_posix()
 
 
@@ -25,7 +33,14 @@ def original(result: RunResult, document: DocumentResult, page: int | None = Non
     if not result.originals:
         return ""
     at_page = f"#page={page}" if page and not document.path.lower().endswith(_IMAGE_SUFFIXES) else ""
-    return _address(f"{result.originals}/{document.path}") + at_page
+    folder = result.originals if is_url(result.originals) else _address(result.originals)
+    return f"{folder}/{_address(document.path)}{at_page}"
+
+
+def original_from_page(result: RunResult, document: DocumentResult, page: int | None = None) -> str:
+    """The same as it is from the document's own page."""
+    address = original(result, document, page)
+    return address if not address or is_url(address) else f"../{address}"
 
 
 def html_page(document: DocumentResult) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.domain import DocumentResult, PagePicture, Risk
+from pipeline.storage import Url
 
 Draw = Callable[[DocumentResult, Sequence[int]], Mapping[int, PagePicture]]
 """Gives pictures of some pages of a document, without those that cannot be drawn."""
@@ -17,7 +18,7 @@ Draw = Callable[[DocumentResult, Sequence[int]], Mapping[int, PagePicture]]
 class Originals:
     """Where the documents lie, and how their pages are drawn."""
 
-    folder: Path
+    folder: Path | Url
     draw: Draw
 
 
