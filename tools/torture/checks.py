@@ -22,7 +22,7 @@ Complaints = Iterator[str]
 
 _REPORT_PAGE = Path(__file__).resolve().parents[2] / "docs" / "report.md"
 _REPORT_FILES = re.compile(
-    r"report\.json|index\.html|SUMMARY\.md|risks\.(csv|xlsx)|documents|documents/[^/]+\.(html|md)"
+    r"report\.json|index\.html|SUMMARY\.md|(risks|documents)\.csv|risks\.xlsx|documents|documents/[^/]+\.(html|md)"
 )
 
 
