@@ -153,6 +153,17 @@ def test_an_answer_that_was_paid_twice_is_seen(played: Played) -> None:
     assert "paid 3 times, cut off 1 times" in paid_twice(played, [*played.requests, *[cut] * (3 - so_far)])[0]
 
 
+@pytest.mark.parametrize(("command", "complaints"), [("run", 1), ("retry", 0)])
+def test_what_is_held_and_sent_unasked_is_seen(played: Played, command: str, complaints: int) -> None:
+    """Only a person's word sends again what was cut off."""
+    again = next(a for a in played.books.attempts if a.ended_at is not None)
+    cut_off = replace(again, id=again.id - 1, ended_at=None, outcome=None)
+    processes = [replace(process, command=command) for process in played.processes]
+    books = Books(attempts=(cut_off, again))
+
+    assert len(list(checks.nothing_held_is_sent_unasked(books, processes))) == complaints
+
+
 def test_a_paid_answer_that_is_not_on_record_is_seen(played: Played) -> None:
     """A run that was not cut has every request of its own on record, with its end."""
     last = max(played.requests, key=lambda request: request.process)

@@ -101,7 +101,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process that has ended. ``run`` is None when it did not come to begin one.
+    """One process that has ended, of ``docpipe COMMAND``. ``run`` is None when it did not come to begin one.
 
     ``is_cut``: it ended in a way that may lose what was in flight, as a kill does.
     """
@@ -110,6 +110,7 @@ class Process:
     run: str | None
     exit_code: int
     is_cut: bool
+    command: str = "run"
 
 
 def books_of(ledger: Path) -> Books:

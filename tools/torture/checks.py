@@ -93,6 +93,17 @@ def nothing_paid_twice(
         yield f"{doubles} answers were paid again after {cuts} cuts at concurrency {concurrency}"
 
 
+def nothing_held_is_sent_unasked(books: Books, processes: Sequence[Process]) -> Complaints:
+    """Where the job holds what was cut off: only a ``retry`` sends a chunk again whose last attempt has no end."""
+    runs = {process.run for process in processes if process.command == "run"}
+    last: dict[str, Attempt] = {}
+    for attempt in books.attempts:
+        before = last.get(attempt.chunk)
+        if before and before.ended_at is None and attempt.run in runs:
+            yield f"chunk {attempt.chunk[:12]} was cut off as attempt {before.id}, and a run sent it as {attempt.id}"
+        last[attempt.chunk] = attempt
+
+
 def each_chunk_is_one_request(books: Books, processes: Sequence[Process], requests: Sequence[Request]) -> Complaints:
     """A chunk that is sent again carries the same document, and no other chunk does."""
     pairs = set(_chunks_asked(books, processes, requests))

@@ -21,7 +21,7 @@ WITH_REPORT = frozenset({0, 3, 5, 9})
 
 _MOST_FAULTS = 0.6
 _DOWN_BY_CHANCE = 20  # with so many requests in a row that are not answered an endpoint is taken to be down
-_CALM_RUNS = 6  # what failed, what is new, summaries, and one that has nothing to send
+_CALM_RUNS = 7  # what failed, what is new, what was cut off, summaries, and one that has nothing to send
 
 
 class RoundFailedError(Exception):
@@ -101,7 +101,7 @@ class Round:
         except (TooLateError, sqlite3.DatabaseError, ValueError) as error:  # the last: a report that is no JSON
             raise RoundFailedError(f"process {number}: {error}") from None
         run = None if code == 6 else self._run_of(number)
-        done = Process(number, run, code, is_cut or code in (-9, 8))
+        done = Process(number, run, code, is_cut or code in (-9, 8), self.scene.commands[number])
         self.processes.append(done)
         self._complain(self._about_ledger(before, done, {*allowed, *self._usual_codes(done)}))
         self._complain(self._about_report(before, report_before, done))
@@ -143,6 +143,8 @@ class Round:
         yield checks.nothing_unrecorded(books, processes, requests, concurrency)
         yield checks.nothing_paid_twice(books, processes, requests, concurrency)
         yield checks.each_chunk_is_one_request(books, processes, requests)
+        if self.scene.settings.on_lost == "hold":
+            yield checks.nothing_held_is_sent_unasked(books, processes)
 
     def _about_report(self, before: Books, report_before: Report | None, process: Process) -> Iterator[Iterable[str]]:
         report, last_run = self.report, self.books.runs[-1].id if self.books.runs else None

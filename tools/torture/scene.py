@@ -48,6 +48,7 @@ class Settings:
     output: str
     formats: tuple[str, ...]
     latency_s: float
+    on_lost: str
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Settings:
@@ -60,6 +61,7 @@ class Settings:
             output=chance.choice(("auto", "json_schema", "prompt")),
             formats=tuple(chance.sample(("html", "markdown", "csv", "xlsx"), chance.randint(0, 4))),
             latency_s=chance.choice((0.0, 0.02, 0.05)),
+            on_lost=chance.choice(("retry", "hold")),
         )
 
 
@@ -82,7 +84,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 @dataclass(slots=True)
 class Scene:
-    """The folder of a round. ``rates`` is the weather at the endpoint; change it while nothing is under way."""
+    """The folder of a round. ``rates`` is the weather at the endpoint; change it while nothing is under way.
+
+    ``commands`` are those of the processes, by their numbers.
+    """
 
     folder: Path
     settings: Settings
@@ -92,6 +97,7 @@ class Scene:
     key: str
     pages: dict[str, int | None] = field(default_factory=dict)
     started: int = 0
+    commands: dict[int, str] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Path:
@@ -132,6 +138,7 @@ class Scene:
     ) -> tuple[int, subprocess.Popen[bytes]]:
         """``docpipe COMMAND`` as a process in a group of its own, and its number."""
         self.started += 1
+        self.commands[self.started] = command
         job_file = self.folder / "jobs" / str(self.started) / "night.toml"  # one for each: its header tells it apart
         job_file.parent.mkdir(parents=True)
         job_file.write_text(self._job(self.started))
@@ -202,6 +209,8 @@ class Scene:
             max_pages = {settings.max_pages}
             [workers]
             concurrency = {settings.concurrency}
+            [engine]
+            on_lost = "{settings.on_lost}"
             [retry]
             first_wait_seconds = 0.01
             max_wait_seconds = 0.2
