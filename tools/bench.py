@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{cores} cores, Python {sys.version.split()[0]}", flush=True)
     with tempfile.TemporaryDirectory(prefix="docpipe-bench-") as place:
         for name in sys.argv[1:] or _FIGURES:
-            _FIGURES[name](Path(place) / name)
+            {**_FIGURES, **_LONG}[name](Path(place) / name)
 
 
 def _start_up(folder: Path) -> None:
@@ -132,6 +132,28 @@ def _scale(folder: Path) -> None:
     assert "50 changed" in plan.output and "99950 unchanged" in plan.output, plan.output[-300:]  # noqa: PT018
     figure = f"{plan.wall_s:.1f} s ({plan.cpu_s:.1f} s of CPU), peak {plan.peak_mb:.0f} MB; {hashed} files hashed"
     _line("100,000 files, 50 changed, plan", figure, "under 30 s, under 300 MB, 50 files")
+
+
+def _night(folder: Path) -> None:
+    """The same when its reports are written: a whole run that sends the 50 changed files, and one with nothing new."""
+    write_documents(folder / "seed", documents=1, pages=1)
+    seed = (folder / "seed" / "0.pdf").read_bytes()
+    bench_scale.write_folder(folder / "docs", seed, files=100_000)
+    with served(latency_s=0.0) as base_url:
+        write_job(folder, base_url, concurrency=64)
+        bench_scale.fill(job.load(folder / "job.toml"))
+        run = [*DOCPIPE, "run", str(folder / "job.toml"), "--json"]
+        measured(run)  # writes a page for each document
+        again = measured(run)
+        bench_scale.change(folder / "docs", seed, files=100_000, changed=50)
+        changed = measured(run)
+    totals = json.loads(changed.output)
+    assert (totals["unchanged"], totals["requests"]) == (99_950, 50), changed.output
+    for what, one in (
+        ("100,000 unchanged files, a whole run", again),
+        ("100,000 files, 50 changed, a whole run", changed),
+    ):
+        _line(what, f"{one.wall_s:.1f} s ({one.cpu_s:.1f} s of CPU), peak {one.peak_mb:.0f} MB", "")
 
 
 def _limited(folder: Path) -> None:
@@ -292,6 +314,7 @@ _FIGURES = {
     "quotes": _quotes,
     "report": _report,
 }
+_LONG = {"night": _night}  # by name alone: it takes ten minutes and more
 
 
 if __name__ == "__main__":
