@@ -61,6 +61,7 @@ class RayHost:
         self._home = users_folder().with_name("hosts") / ledger
         self._results = Results((Path(spool) / ledger if spool else self._home) / "results")
         self._sandbox = Sandbox()
+        self._sandbox.start()
         self._job: tuple[HostSettings, Secrets] | None = None
         self._runner: HostRunner | None = None
         self._before: list[HostRunner] = []  # with attempts of an earlier driver
