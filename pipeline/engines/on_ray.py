@@ -31,7 +31,7 @@ from pipeline.text import shortened
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is loaded
 try:
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import AuthenticationError, RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise SettingsError("""[engine] use = "ray" needs the package ray: pip install 'docpipe[ray]'""") from None
@@ -41,6 +41,11 @@ _START_S = 60.0  # for a host's process, which loads what it needs
 _BACK_S = 30.0  # a host that was started anew answers within
 _LOOK_AGAIN_S = 0.5
 _BEAT_S = 60.0
+_LET_IN = (
+    "this machine must be a node of the cluster (`ray start --head`, or `ray start --address=... --num-cpus 0`), and"
+    " where the cluster was started with RAY_AUTH_MODE=token, have the same here and the cluster's token, in"
+    " RAY_AUTH_TOKEN or ~/.ray/auth_token"
+)
 
 
 @dataclass(slots=True)
@@ -139,7 +144,7 @@ class RayEngine:
         for node in ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
                 name = f"{node['NodeManagerAddress']}-{node['NodeID'][:8]}"
-                starting.append((name, node["NodeID"], self._actor(node["NodeID"])))
+                starting.append((name, node["NodeID"], self._actor(node["NodeID"], int(node["Resources"]["CPU"]))))
         if not starting:
             raise SettingsError(f"no node of the Ray cluster at {self._engine.address} has processors to give")
         greetings = [actor.hello.remote(self._folder) for _, _, actor in starting]
@@ -147,7 +152,7 @@ class RayEngine:
             facts = self._greeted(name, greeting)
             yield _Known(Host(name, self._settings.slots, facts.processes), node, actor)
 
-    def _actor(self, node: str) -> Any:
+    def _actor(self, node: str, processors: int) -> Any:
         options = {
             "name": f"host-{node}",
             "lifetime": "detached",
@@ -160,7 +165,7 @@ class RayEngine:
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
         }
         spool = self._engine.spool and str(self._engine.spool)
-        return ray.remote(RayHost).options(**options).remote(self._ledger, spool, _end_this_actor)
+        return ray.remote(RayHost).options(**options).remote(self._ledger, spool, _end_this_actor, max(1, processors))
 
     def _greeted(self, name: str, greeting: Any) -> Facts:
         try:
@@ -227,12 +232,17 @@ def _connect(address: str, namespace: str) -> None:
             if address != "auto":
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host, int(port)), _CONNECT_S).close()  # ray itself would wait for minutes
-            ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (ConnectionError, OSError) as error:
+        except OSError as error:
             raise SettingsError(
                 f"no Ray cluster answers at {address}: {_words(error)}; start one with `ray start --head`,"
                 ' or set [engine] use = "local"'
             ) from None
+        try:
+            ray.init(address, namespace=namespace, log_to_driver=False, logging_level=logging.CRITICAL)
+        except OSError as error:
+            raise SettingsError(f"no way into the Ray cluster at {address}: {_words(error)}; {_LET_IN}") from None
+        except AuthenticationError:
+            raise SettingsError(f"RAY_AUTH_MODE is token, and there is no token: {_LET_IN}") from None
         except RuntimeError as error:
             python = ".".join(map(str, sys.version_info[:3]))
             raise SettingsError(

@@ -46,7 +46,8 @@ class Raised:
 class RayHost:
     """Works for one ledger; after a quarter of an hour without a driver it calls ``end_actor``.
 
-    Outcomes are kept in the folder ``spool``, or else on this machine, until the driver has them on record.
+    Outcomes are kept in the folder ``spool``, or else on this machine, until the driver has them on record. No more
+    than ``processors`` processes read documents: in a container the machine has more than it may use.
     """
 
     def __init__(
@@ -54,13 +55,15 @@ class RayHost:
         ledger: str,
         spool: str | None,
         end_actor: Callable[[], None],
+        processors: int | None = None,
         without_driver_s: float = _WITHOUT_DRIVER_S,
     ) -> None:
         # Worker processes would load the main module of this one, and with it all of ray.
         sys.modules["__main__"].__file__ = None
         self._home = users_folder().with_name("hosts") / ledger
         self._results = Results((Path(spool) / ledger if spool else self._home) / "results")
-        self._sandbox = Sandbox()
+        self._processors = processors
+        self._sandbox = Sandbox(processors)
         self._sandbox.start()
         self._job: tuple[HostSettings, Secrets] | None = None
         self._runner: HostRunner | None = None
@@ -141,4 +144,4 @@ class RayHost:
             await runner.close()
         self._before, self._runner, self._job = [], None, None
         self._sandbox.stop()
-        self._sandbox = Sandbox()  # another driver may come before this process ends
+        self._sandbox = Sandbox(self._processors)  # another driver may come before this process ends
