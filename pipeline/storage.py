@@ -32,8 +32,8 @@ _PACKAGES = {  # by scheme: the package that fsspec needs, and the extra that br
     "http": ("aiohttp", "https"),
 }
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_CONNECT_S, _READ_S = 10, 60  # each wait for a byte; a large file may take as long as it comes
-_TRIES = 3  # of a file whose connection broke off; s3fs and gcsfs go on where it did before that
+_CONNECT_S, _READ_S = 10, 30  # each wait for a byte; a large file may take as long as it comes
+_TRIES = 3  # of a file whose connection broke off; before that, s3fs goes on where it did
 _AT_ONCE = 16  # uploads and looks
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CONNECTION_STRING|CREDENTIAL|SAS")
 
@@ -145,7 +145,7 @@ def looked_at(folder: Url, paths: Iterable[str]) -> list[Listed | tuple[str, str
         def look(path: str) -> Listed | tuple[str, str]:
             try:
                 return _as_listed(path, system.info((folder / path).address))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - each library has exceptions of its own
                 # Whatever went wrong, fsspec calls it "not found".
                 cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
                 if not hasattr(cause, "status"):  # the server was not reached, which no single file is to blame for
@@ -170,7 +170,7 @@ async def download(url: str, target: Path) -> None:
             await _in_its_loop(system, system._get_file(url, str(target), **more))
             return
         except Exception as error:  # noqa: BLE001
-            if not left or isinstance(error, FileNotFoundError | PermissionError) or _own_trouble(error):
+            if not left or _is_final(error):
                 raise OSError(errno.EIO, reason(error)) from None
         await asyncio.sleep(1.0)
 
@@ -341,9 +341,11 @@ def _explained(place: Url) -> Iterator[None]:
         raise SettingsError(f"{printable(place.address)}: {reason(error)}") from error
 
 
-def _own_trouble(error: Exception) -> bool:
-    """Whether the disk here is full or closed: trying again helps nobody."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+def _is_final(error: Exception) -> bool:
+    """Whether trying again helps nobody: it is not there, the disk here is full, the library waited long enough."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    return isinstance(error, FileNotFoundError | PermissionError) or "Timeout" in type(error).__name__
 
 
 def _as_listed(path: str, info: Mapping[str, Any]) -> Listed:

@@ -2,7 +2,8 @@
 
 ``python -m tests.s3_server`` prints its port. ``/~faults`` takes what is to fail as JSON, by the path of an object:
 ``{"/bucket/key": {"GET": [403, 0]}}`` answers with the statuses in turn, 0 standing for a connection that ends in the
-middle, -1 for one that is never answered. ``/~log`` gives the requests so far and forgets them.
+middle, -1 for one that is never answered. ``/~log`` gives the requests so far and forgets them; ``/~await`` answers
+when its body, such a line, is among them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from werkzeug.serving import make_server
 Environ = dict[str, Any]
 Start = Callable[..., Any]
 
+_PATIENCE_S = 55.0
+
 
 class Server:
     """The WSGI application around moto's."""
@@ -27,6 +30,7 @@ class Server:
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._log: list[str] = []
+        self._logged = threading.Condition()
         self._faults: dict[str, dict[str, list[int]]] = {}
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
@@ -35,11 +39,18 @@ class Server:
             start("200 OK", [("Content-Type", "application/json")])
             log, self._log = self._log, []
             return [json.dumps(log).encode()]
-        if path == "/~faults":
-            self._faults = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        if path in ("/~faults", "/~await"):
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            if path == "/~faults":
+                self._faults = json.loads(body)
+            else:
+                with self._logged:
+                    self._logged.wait_for(lambda: body.decode() in self._log, _PATIENCE_S)
             start("200 OK", [])
             return [b""]
-        self._log.append(f"{method} {path}{'?' + environ['QUERY_STRING'] if environ['QUERY_STRING'] else ''}")
+        with self._logged:
+            self._log.append(f"{method} {path}{'?' + environ['QUERY_STRING'] if environ['QUERY_STRING'] else ''}")
+            self._logged.notify_all()
         faults = self._faults.get(path, {}).get(method, [])
         if not faults:
             answer: Iterable[bytes] = self._moto(environ, start)

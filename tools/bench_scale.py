@@ -65,6 +65,7 @@ def fill(job: Job) -> None:
     source = job.source
     job.ledger.path.parent.mkdir(parents=True, exist_ok=True)
     files = scan(source.folder, source.include, source.exclude, source.follow_links, {}).files
+    assert isinstance(source.folder, Path)
     seen = _opened(source.folder / files[0].path)
     contents = [replace(seen, sha256=file.sha256 or "", size_bytes=file.size_bytes) for file in files]
     with Ledger.writing(job.ledger.path) as ledger:
