@@ -22,6 +22,7 @@ from pipeline.dispatch import Observer
 from pipeline.domain import ChunkState, Outcome, RunResult, Split, Task
 from pipeline.happenings import NullObserver
 from pipeline.sandbox import Sandbox
+from tests.ray_cluster import RayCluster
 
 pytest_plugins = ["tests.buckets"]
 
@@ -180,6 +181,14 @@ def _sandbox_ends() -> Iterator[None]:
     """The shared worker process ends with the tests."""
     yield
     _SANDBOX.end()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RayCluster]:
+    """Two nodes of Ray, for tests with the marker ``ray``."""
+    one = RayCluster()
+    yield one
+    one.stop()
 
 
 @pytest.fixture(autouse=True)
