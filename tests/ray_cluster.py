@@ -166,6 +166,6 @@ def connections(pid: int, port: int) -> int:
     inodes = set()
     for handle in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
-            inodes.add(os.readlink(handle))
+            inodes.add(str(handle.readlink()))
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(f"socket:[{line[9]}]" in inodes and int(line[2].split(":")[1], 16) == port for line in lines)

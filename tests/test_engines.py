@@ -266,8 +266,8 @@ def test_an_outcome_is_kept_until_it_is_on_record(on_ray: Bench) -> None:
 def test_a_closed_engine_leaves_no_process_and_no_file_of_chunks(bench: Bench) -> None:
     """Neither on this machine nor on a host, though a chunk was cut and never sent."""
     bench.do(Prepare(chunk(2), bench.document(clause(1), clause(2)), reduced=False))
-    folder = bench.cluster.folder if bench.cluster else bench.workspace.folder
+    cluster = bench.cluster
     bench.close()
-    assert list(folder.rglob("*spool*")) == []
-    if bench.cluster:
-        wait_until(lambda: not [p for p in bench.cluster.processes() if p.is_host or p.is_sandbox])
+    assert list((cluster.folder if cluster else bench.workspace.folder).rglob("*spool*")) == []
+    if cluster:
+        wait_until(lambda: not [p for p in cluster.processes() if p.is_host or p.is_sandbox])

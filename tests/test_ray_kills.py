@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
+import asyncio
 import signal
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.faults import Fault
+from pipeline.offline import Reply
 from pipeline.serve import Endpoint, running
-from tests.conftest import DEADLINE_S, KEY, Workspace, clause, wait_until, write_pdf
+from tests.conftest import DEADLINE_S, Workspace, clause, wait_until, write_pdf
 from tests.ray_cluster import Process, RayCluster, connections
 
 pytestmark = pytest.mark.ray
@@ -26,13 +28,31 @@ CHUNKS = DOCUMENTS * PAGES
 CONCURRENCY = 4
 
 
+class Gated(Endpoint):
+    """Keeps the answers to the first requests back until it is told to let them go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gates = [threading.Event() for _ in range(CONCURRENCY)]
+
+    def let_go(self, *ordinals: int) -> None:
+        """Give the answers to these requests, counted from 1; to all, when none is named."""
+        for ordinal in ordinals or range(1, CONCURRENCY + 1):
+            self._gates[ordinal - 1].set()
+
+    async def _reply(self, request: Any, ordinal: int, request_id: str) -> tuple[Fault | None, Reply]:
+        if ordinal <= CONCURRENCY:
+            await asyncio.to_thread(self._gates[ordinal - 1].wait)
+        return await super()._reply(request, ordinal, request_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A job that runs on a cluster."""
 
     workspace: Workspace
     cluster: RayCluster
-    endpoint: Endpoint
+    endpoint: Gated
     base_url: str
 
     def write_job(self, **engine: object) -> None:
@@ -51,7 +71,7 @@ class Site:
 
     def run(self) -> tuple[int, str]:
         """To its end: exit code and stderr."""
-        code, out, err = self.workspace.docpipe("run", str(self.workspace.job_file), "--verbose")
+        code, _, err = self.workspace.docpipe("run", str(self.workspace.job_file), "--verbose")
         return code, err
 
     def at_once(self) -> list[Process]:
@@ -70,22 +90,14 @@ class Site:
         return sum(seen.answered for seen in self.endpoint.seen)
 
 
-def slow(**seconds_by_request: float) -> FaultPlan:
-    return FaultPlan(
-        tuple(
-            FaultRule(Fault(FaultKind.SLOW, seconds=seconds), requests=frozenset(map(int, requests.split("_")[1:])))
-            for requests, seconds in seconds_by_request.items()
-        )
-    )
-
-
 @pytest.fixture
-def site(request: pytest.FixtureRequest, workspace: Workspace, cluster: RayCluster) -> Iterator[Site]:
-    """The endpoint is as slow as the test's parameter says."""
+def site(workspace: Workspace, cluster: RayCluster) -> Iterator[Site]:
+    """Two nodes, whatever an earlier test did to one."""
     cluster.heal()
-    endpoint = Endpoint(request.param)
+    endpoint = Gated()
     with running(endpoint) as base_url:
         yield Site(workspace, cluster, endpoint, base_url)
+        endpoint.let_go()
 
 
 def end(process: subprocess.Popen[str]) -> str:
@@ -93,10 +105,6 @@ def end(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=DEADLINE_S)[1]
 
 
-ALL_SLOW = slow(r_1_2_3_4=2.0)
-
-
-@pytest.mark.parametrize("site", [slow(r_1_2_3_4=6.0)], indirect=True)
 def test_only_what_was_in_flight_on_a_killed_host_is_sent_again(site: Site) -> None:
     """The host is started anew by the cluster, and what it was at goes out once more; the run completes."""
     site.write_job()
@@ -104,13 +112,13 @@ def test_only_what_was_in_flight_on_a_killed_host_is_sent_again(site: Site) -> N
         victim = site.at_once()[0]
         lost = site.in_flight_on(victim)
         victim.kill()
+        site.endpoint.let_go()
         err = end(process)
     assert process.returncode == 0, err
     assert lost > 0
     assert sorted(site.asked().values()) == [1] * (CHUNKS - lost) + [2] * lost
 
 
-@pytest.mark.parametrize("site", [slow(r_1_2=0.5, r_3_4=6.0)], indirect=True)
 def test_nothing_is_sent_twice_when_the_driver_is_killed(site: Site) -> None:
     """The next run takes in what its hosts have finished meanwhile, and awaits what they are still at."""
     site.write_job()
@@ -118,15 +126,20 @@ def test_nothing_is_sent_twice_when_the_driver_is_killed(site: Site) -> None:
         site.at_once()
         process.kill()
         end(process)
+    site.endpoint.let_go(1, 2)
     wait_until(lambda: site.answered() == 2)
-    code, err = site.run()
-    assert code == 0, err
+    with site.start() as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "still with the hosts" in line)
+        site.endpoint.let_go()
+        err = end(process)
+    assert "4 requests of an earlier run" in said
+    assert process.returncode == 0, err
     assert sorted(site.asked().values()) == [1] * CHUNKS
 
 
-@pytest.mark.parametrize("site", [ALL_SLOW], indirect=True)
 def test_a_second_interrupt_ends_the_driver_and_loses_no_answer(site: Site) -> None:
-    """It ends before anything is answered; the next run takes the answers in, and sends nothing again."""
+    """It ends without an answer; the next run takes the answers in, and sends nothing again."""
     site.write_job()
     with site.start() as process:
         assert process.stderr is not None
@@ -136,13 +149,13 @@ def test_a_second_interrupt_ends_the_driver_and_loses_no_answer(site: Site) -> N
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         end(process)
-    assert (process.returncode, site.answered()) == (130, 0)
+    assert process.returncode == 130
+    site.endpoint.let_go()
     code, err = site.run()
     assert code == 0, err
     assert sorted(site.asked().values()) == [1] * CHUNKS
 
 
-@pytest.mark.parametrize("site", [slow(r_1_2_3_4=6.0)], indirect=True)
 def test_a_run_outlives_one_of_its_nodes(site: Site) -> None:
     """The other hosts do what was left, and only what was in flight on the killed node is sent again."""
     site.write_job()
@@ -151,12 +164,12 @@ def test_a_run_outlives_one_of_its_nodes(site: Site) -> None:
         hosts = site.at_once()
         lost = sum(site.in_flight_on(host) for host in hosts if host.session == node.session)
         node.kill()
+        site.endpoint.let_go()
         err = end(process)
     assert process.returncode == 0, err
     assert sorted(site.asked().values()) == [1] * (CHUNKS - lost) + [2] * lost
 
 
-@pytest.mark.parametrize("site", [ALL_SLOW], indirect=True)
 def test_a_shared_spool_outlives_the_node_that_wrote_it(site: Site, tmp_path: Path) -> None:
     """Driver and node are killed, and the next run takes the answers from the folder that all hosts share."""
     site.write_job(spool=str(tmp_path / "spool"))
@@ -164,6 +177,7 @@ def test_a_shared_spool_outlives_the_node_that_wrote_it(site: Site, tmp_path: Pa
         site.at_once()
         process.kill()
         end(process)
+    site.endpoint.let_go()
     wait_until(lambda: len(list((tmp_path / "spool").rglob("*.json"))) == CONCURRENCY)
     site.cluster.nodes[-1].kill()
     code, err = site.run()

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from pipeline.text import shortened
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is loaded
 try:
     import ray
-    from ray.exceptions import AuthenticationError, RayError, RayTaskError
+    from ray.exceptions import ActorUnavailableError, AuthenticationError, RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise SettingsError("""[engine] use = "ray" needs the package ray: pip install 'docpipe[ray]'""") from None
@@ -86,6 +87,8 @@ class RayEngine:
         _connect(self._engine.address, f"docpipe-{self._ledger}")
         try:
             self._known = {known.host.name: known for known in self._started()}
+            if not self._known:
+                raise SettingsError(f"no node of the Ray cluster at {self._engine.address} has processors to give")
         except BaseException:
             ray.shutdown()
             raise
@@ -145,12 +148,10 @@ class RayEngine:
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
                 name = f"{node['NodeManagerAddress']}-{node['NodeID'][:8]}"
                 starting.append((name, node["NodeID"], self._actor(node["NodeID"], int(node["Resources"]["CPU"]))))
-        if not starting:
-            raise SettingsError(f"no node of the Ray cluster at {self._engine.address} has processors to give")
         greetings = [actor.hello.remote(self._folder) for _, _, actor in starting]
         for (name, node, actor), greeting in zip(starting, greetings, strict=True):
-            facts = self._greeted(name, greeting)
-            yield _Known(Host(name, self._settings.slots, facts.processes), node, actor)
+            if facts := self._greeted(name, node, actor, greeting):
+                yield _Known(Host(name, self._settings.slots, facts.processes), node, actor)
 
     def _actor(self, node: str, processors: int) -> Any:
         options = {
@@ -167,14 +168,23 @@ class RayEngine:
         spool = self._engine.spool and str(self._engine.spool)
         return ray.remote(RayHost).options(**options).remote(self._ledger, spool, _end_this_actor, max(1, processors))
 
-    def _greeted(self, name: str, greeting: Any) -> Facts:
-        try:
-            facts: Facts = ray.get(greeting, timeout=_START_S)
-        except RayError as error:
-            raise SettingsError(
-                f"the host {name} cannot be started: {_words(error)}; docpipe {__version__} must be installed there,"
-                " in the environment that Ray was started in"
-            ) from None
+    def _greeted(self, name: str, node: str, actor: Any, greeting: Any) -> Facts | None:
+        """What a host says of itself; None: its node is dead, which the cluster may learn later than we do."""
+        facts: Facts | None = None
+        deadline_s = time.monotonic() + _START_S
+        while facts is None:
+            try:
+                facts = ray.get(greeting, timeout=_START_S)
+            except RayError as error:
+                if node not in _nodes_alive():
+                    return None
+                if not isinstance(error, ActorUnavailableError) or time.monotonic() > deadline_s:
+                    raise SettingsError(
+                        f"the host {name} cannot be started: {_words(error)}; docpipe {__version__} must be installed"
+                        " there, in the environment that Ray was started in"
+                    ) from None
+                time.sleep(_LOOK_AGAIN_S)
+                greeting = actor.hello.remote(self._folder)
         if facts.version != __version__:
             raise SettingsError(f"the host {name} has docpipe {facts.version}, and this is {__version__}; install one")
         if not facts.sees_folder:
@@ -212,7 +222,7 @@ class RayEngine:
                         await known.actor.beat.remote()
                         known.lost = False
                         return
-                    known.gone = known.node not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+                    known.gone = known.node not in _nodes_alive()
                     await asyncio.sleep(_LOOK_AGAIN_S)
         if known.lost:
             known.gone = True
@@ -249,6 +259,11 @@ def _connect(address: str, namespace: str) -> None:
                 f"the Ray cluster at {address} cannot be used with Ray {ray.__version__} and Python {python}:"
                 f" {_words(error)}"
             ) from None
+
+
+def _nodes_alive() -> set[str]:
+    """As far as the cluster knows."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def _end_this_actor() -> None:
