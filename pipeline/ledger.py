@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -526,13 +526,13 @@ class Ledger:
             for attempt, run, begun_at, is_last, chunk, content, pages in ledger_unended.unanswered(self._database)
         )
 
-    def hold(self, under_way: Collection[int] = ()) -> int:
+    def hold(self) -> int:
         """Chunks whose last attempt has no end count as lost, so that only ``retry`` sends them; how many new ones.
 
-        Attempts that are ``under_way`` are left alone. Before anything is begun: all others are cut off.
+        Before anything is begun, and after what hosts could tell is on record: all of them are cut off.
         """
         with self.transaction():
-            lost = [one for one in self.unended() if one.is_last and one.attempt not in under_way]
+            lost = [one for one in self.unended() if one.is_last]
             return sum(ledger_unended.hold(self._database, one.chunk.id, one.reason) for one in lost)
 
 
