@@ -16,6 +16,7 @@ from pipeline import job as job_module
 from pipeline.domain import RULES_MODEL
 from pipeline.errors import ExitCode, SettingsError
 from pipeline.job import Endpoint, Job, find, load
+from pipeline.storage import Url
 
 SHIPPED = Path(__file__).parent.parent / "jobs"
 SMALLEST = '[source]\nfolder = "pdfs"\n'
@@ -570,6 +571,50 @@ def test_a_folder_whose_name_begins_alike_is_not_inside(job: Loader, tmp_path: P
     loaded = job(SMALLEST + '[report]\nfolder = "pdfs-reports"')
 
     assert loaded.report.folder == tmp_path / "jobs" / "pdfs-reports"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a b", "gs://bucket", "az://container/x", "https://host.example/x"])
+def test_the_source_folder_may_be_a_url(job: Loader, url: str) -> None:
+    """It stays as it was written, and is never taken for a path."""
+    assert job(f'[source]\nfolder = "{url}/"').source.folder == Url(url)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_the_report_folder_may_be_in_a_bucket(job: Loader, scheme: str) -> None:
+    """Beside the source in the same bucket, too."""
+    text = f'[source]\nfolder = "{scheme}://bucket/docs"\n[report]\nfolder = "{scheme}://bucket/docs-reports"'
+
+    assert job(text).report.folder == Url(f"{scheme}://bucket/docs-reports")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            '[source]\nfolder = "s3://me:s3cr3t@bucket/x"',
+            "[source] folder: must not hold a user name or password; credentials belong in the environment",
+        ),
+        (
+            '[source]\nfolder = "ftp://host/x"',
+            "[source] folder: must be a path, or a URL that begins with s3://, gs://, az:// or https://",
+        ),
+        (
+            '[ledger]\npath = "s3://bucket/l"\n[source]\nfolder = "x"',
+            "[ledger] path: must be a path on a disk, not an address",
+        ),
+        (
+            '[report]\nfolder = "https://host/r"\n[source]\nfolder = "x"',
+            "[report] folder: must be a path, or a URL that begins with s3://, gs:// or az://; a web server takes none",
+        ),
+        (
+            '[report]\nfolder = "s3://b/x/r"\n[source]\nfolder = "s3://b/x"',
+            "[report] folder: lies inside [source] folder, whose files are read as documents; choose another place",
+        ),
+    ],
+)  # fmt: skip
+def test_a_url_that_cannot_be_is_told_without_repeating_it(problems: Problems, text: str, problem: str) -> None:
+    """It may hold a password."""
+    assert problems(text) == [f"2: {problem}"]
 
 
 # Endpoints

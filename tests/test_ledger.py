@@ -46,6 +46,7 @@ from pipeline.domain import (
 from pipeline.errors import ExitCode, LedgerError, LockedError
 from pipeline.ledger import Ledger, NewChunk, Settled
 from pipeline.ledger_file import Lock
+from pipeline.storage import Url
 
 ROOT = Path(__file__).resolve().parents[1]
 WHEN = "2026-11-22T02:00:00Z"
@@ -126,6 +127,16 @@ def test_paths_that_are_not_utf8_come_back(ledger: Ledger) -> None:
     ledger.record_scan("j", FOLDER, files.values())
 
     assert ledger.files("j", FOLDER) == files
+
+
+def test_files_behind_a_url_come_back_with_their_etag(ledger: Ledger) -> None:
+    """They are those of that URL alone; a folder of the same letters is another."""
+    file = SourceFile("a ü.pdf", 1, 2, "aa", None, '"0c8b9c"')
+
+    ledger.record_scan("j", Url("s3://bucket/docs"), [file])
+
+    assert ledger.files("j", Url("s3://bucket/docs")) == {"a ü.pdf": file}
+    assert ledger.files("j", Path("s3://bucket/docs")) == {}
 
 
 def test_a_scan_replaces_the_one_before(ledger: Ledger) -> None:
