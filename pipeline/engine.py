@@ -151,8 +151,11 @@ class Engine(Protocol):
     async def rest(self) -> None:
         """Nothing is sent for now, and this event loop ends: connections are closed."""
 
-    def close(self) -> None:
-        """The run is over: hosts end when they have nothing left to do."""
+    def close(self, recorded: Mapping[str, Sequence[str]]) -> None:
+        """The run is over: hosts end when they have nothing left to do.
+
+        ``recorded``, by host, are attempts whose outcomes need not be kept.
+        """
 
 
 class Hosts:
@@ -192,8 +195,12 @@ class Hosts:
         self._load[host] -= 1
 
     def forget(self, host: str, attempt: str) -> None:
-        """The outcome of an attempt is on record: the host is told so with the next that it makes."""
+        """The outcome of an attempt is on record: the host is told so with the next that it makes, or in the end."""
         self._recorded[host].append(attempt)
+
+    def close(self) -> None:
+        """The run is over; see ``Engine``."""
+        self.engine.close(self._recorded)
 
     async def send(self, host: str, work: Send) -> Outcome:
         """Have a host make an attempt. Raises ``HostLost``."""

@@ -291,10 +291,11 @@ def _hosts(job: Job, secrets: Secrets, sandbox: Sandbox, ledger: Ledger) -> Iter
     """The hosts that a job asks for; this machine's are in the ``sandbox``."""
     engine = engines.engine_of(job, secrets, sandbox, ledger.identity())
     engine.open()
+    hosts = Hosts(engine)
     try:
-        yield Hosts(engine)
+        yield hosts
     finally:
-        engine.close()
+        hosts.close()
 
 
 def _settled(contents: Mapping[str, Content], passwords: Passwords) -> dict[str, Content]:

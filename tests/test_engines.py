@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,9 +59,9 @@ class Bench:
     def host(self) -> str:
         return self.engine.hosts()[0].name
 
-    def close(self) -> None:
+    def close(self, recorded: Mapping[str, Sequence[str]] | None = None) -> None:
         if self._engine is not None:
-            self._engine.close()
+            self._engine.close(recorded or {})
             self._engine = None
 
     def do(self, *works: Work) -> list[Any]:
@@ -264,10 +264,11 @@ def test_an_outcome_is_kept_until_it_is_on_record(on_ray: Bench) -> None:
 
 
 def test_a_closed_engine_leaves_no_process_and_no_file_of_chunks(bench: Bench) -> None:
-    """Neither on this machine nor on a host, though a chunk was cut and never sent."""
-    bench.do(Prepare(chunk(2), bench.document(clause(1), clause(2)), reduced=False))
-    cluster = bench.cluster
-    bench.close()
-    assert list((cluster.folder if cluster else bench.workspace.folder).rglob("*spool*")) == []
+    """Neither on this machine nor on a host, though a chunk was cut and never sent; nor an outcome on record."""
+    cluster, original, work = bench.cluster, bench.document(clause(1), clause(2)), whole(bench.document(clause(1)))
+    bench.do(Prepare(chunk(2), original, reduced=False), work)
+    bench.close({bench.host: [work.attempt]})
+    folder = cluster.folder if cluster else bench.workspace.folder
+    assert [*folder.rglob("*spool*"), *folder.rglob(f"{work.attempt}*")] == []
     if cluster:
         wait_until(lambda: not [p for p in cluster.processes() if p.is_host or p.is_sandbox])

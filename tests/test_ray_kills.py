@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline.faults import Fault
-from pipeline.offline import Reply
-from pipeline.serve import Endpoint, running
+from pipeline.serve import running
 from tests.conftest import DEADLINE_S, Workspace, clause, wait_until, write_pdf
+from tests.gated_endpoint import Gated
 from tests.ray_cluster import Process, RayCluster, connections
 
 pytestmark = pytest.mark.ray
@@ -26,24 +22,6 @@ DOCUMENTS = 4
 PAGES = 3
 CHUNKS = DOCUMENTS * PAGES
 CONCURRENCY = 4
-
-
-class Gated(Endpoint):
-    """Keeps the answers to the first requests back until it is told to let them go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._gates = [threading.Event() for _ in range(CONCURRENCY)]
-
-    def let_go(self, *ordinals: int) -> None:
-        """Give the answers to these requests, counted from 1; to all, when none is named."""
-        for ordinal in ordinals or range(1, CONCURRENCY + 1):
-            self._gates[ordinal - 1].set()
-
-    async def _reply(self, request: Any, ordinal: int, request_id: str) -> tuple[Fault | None, Reply]:
-        if ordinal <= CONCURRENCY:
-            await asyncio.to_thread(self._gates[ordinal - 1].wait)
-        return await super()._reply(request, ordinal, request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +72,7 @@ class Site:
 def site(workspace: Workspace, cluster: RayCluster) -> Iterator[Site]:
     """Two nodes, whatever an earlier test did to one."""
     cluster.heal()
-    endpoint = Gated()
+    endpoint = Gated(held=CONCURRENCY)
     with running(endpoint) as base_url:
         yield Site(workspace, cluster, endpoint, base_url)
         endpoint.let_go()

@@ -56,5 +56,5 @@ class LocalEngine:
             await self._runner.close()
             self._runner = None
 
-    def close(self) -> None:
+    def close(self, recorded: Mapping[str, Sequence[str]]) -> None:
         """Nothing is left to do."""

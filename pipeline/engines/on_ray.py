@@ -75,6 +75,7 @@ class RayEngine:
         self._engine = engine
         self._folder = folder
         self._ledger = ledger
+        self._actors: dict[str, Any] = {}  # by the ids of their nodes
         self._known: dict[str, _Known] = {}
         self._over = threading.Event()
 
@@ -86,11 +87,12 @@ class RayEngine:
         """
         _connect(self._engine.address, f"docpipe-{self._ledger}")
         try:
-            self._known = {known.host.name: known for known in self._started()}
+            for known in self._started():
+                self._known[known.host.name] = known
             if not self._known:
                 raise SettingsError(f"no node of the Ray cluster at {self._engine.address} has processors to give")
         except BaseException:
-            ray.shutdown()
+            self.close({})
             raise
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -130,28 +132,33 @@ class RayEngine:
     async def rest(self) -> None:
         """Connections are those of the hosts."""
 
-    def close(self) -> None:
+    def close(self, recorded: Mapping[str, Sequence[str]]) -> None:
         """See ``Engine``; a host that still makes attempts stays until they are kept, for the next run."""
         self._over.set()
+        known = {known.node: known for known in self._known.values()}
         with suppress(RayError):
-            leaving = {known.actor.leave.remote(): known for known in self._known.values() if not known.gone}
+            leaving, alive = {}, _nodes_alive()
+            for node, actor in self._actors.items():
+                if node not in alive:
+                    ray.kill(actor)  # else the cluster waits for its node to come back
+                elif node not in known or not known[node].gone:
+                    name = known[node].host.name if node in known else ""
+                    leaving[actor.leave.remote(recorded.get(name, ()))] = actor
             left, _ = ray.wait(list(leaving), num_returns=len(leaving), timeout=_CONNECT_S) if leaving else ([], [])
             for reference in left:
                 with suppress(RayError):
                     if ray.get(reference):
-                        ray.kill(leaving[reference].actor)
+                        ray.kill(leaving[reference])
         ray.shutdown()
 
     def _started(self) -> Iterator[_Known]:
-        starting = []
-        for node in ray.nodes():
-            if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
-                name = f"{node['NodeManagerAddress']}-{node['NodeID'][:8]}"
-                starting.append((name, node["NodeID"], self._actor(node["NodeID"], int(node["Resources"]["CPU"]))))
-        greetings = [actor.hello.remote(self._folder) for _, _, actor in starting]
-        for (name, node, actor), greeting in zip(starting, greetings, strict=True):
-            if facts := self._greeted(name, node, actor, greeting):
-                yield _Known(Host(name, self._settings.slots, facts.processes), node, actor)
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+        self._actors = {node["NodeID"]: self._actor(node["NodeID"], int(node["Resources"]["CPU"])) for node in nodes}
+        greetings = [actor.hello.remote(self._folder) for actor in self._actors.values()]
+        for node, (node_id, actor), greeting in zip(nodes, self._actors.items(), greetings, strict=True):
+            name = f"{node['NodeManagerAddress']}-{node_id[:8]}"
+            if facts := self._greeted(name, node_id, actor, greeting):
+                yield _Known(Host(name, self._settings.slots, facts.processes), node_id, actor)
 
     def _actor(self, node: str, processors: int) -> Any:
         options = {
@@ -195,19 +202,19 @@ class RayEngine:
         return facts
 
     async def _set(self, known: _Known) -> None:
-        error = await self._answer(known, known.actor.set.remote(self._settings, self._secrets))
+        error = await self._answer(known, known.actor.set.remote(self._settings, self._secrets), begun=False)
         if isinstance(error, Raised):
             raise error.error
         known.is_set = True
 
-    async def _answer(self, known: _Known, reference: Any) -> Any:
+    async def _answer(self, known: _Known, reference: Any, begun: bool = True) -> Any:
         try:
             return await reference
         except RayTaskError:
             raise
         except RayError as error:
             known.lost, known.is_set = True, False
-            raise HostLost(f"the host {known.host.name} was lost: {_words(error)}") from None
+            raise HostLost(f"the host {known.host.name} was lost: {_words(error)}", begun) from None
 
     async def _back(self, known: _Known) -> None:
         """Wait until a host that was lost answers again.

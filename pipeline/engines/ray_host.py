@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
 import sys
 import time
 import uuid
@@ -23,6 +26,7 @@ from pipeline.storage import Url
 UNSET = "unset"
 """What a host says that does not know the job, since it was started anew: nothing was done."""
 
+_SPOOLS_HERE = f"spool-{socket.gethostname()}-"  # several machines may share the folder
 _WITHOUT_DRIVER_S = 15 * 60.0
 _LOOK_S = 5.0
 
@@ -62,6 +66,7 @@ class RayHost:
         sys.modules["__main__"].__file__ = None
         self._home = users_folder().with_name("hosts") / ledger
         self._results = Results((Path(spool) / ledger if spool else self._home) / "results")
+        self._remove_spools_of_killed_hosts()
         self._processors = processors
         self._sandbox = Sandbox(processors)
         self._sandbox.start()
@@ -71,7 +76,7 @@ class RayHost:
         self._end_actor = end_actor
         self._without_driver_s = without_driver_s
         self._heard_s = time.monotonic()
-        self._watching: asyncio.Task[None] | None = None
+        self._watching = asyncio.create_task(self._watch())  # also when no driver ever calls one that was started anew
 
     async def hello(self, folder: Path | Url) -> Facts:
         """Who this is, and whether it sees the folder with the documents."""
@@ -86,7 +91,7 @@ class RayHost:
             if self._runner is not None:
                 self._before.append(self._runner)
             reading.set_up(self._sandbox, settings.limits, secrets.passwords)
-            spool = self._home / f"spool-{uuid.uuid4().hex}"
+            spool = self._home / f"{_SPOOLS_HERE}{os.getpid()}-{uuid.uuid4().hex}"
             reader = LocalReader(self._sandbox, FileCache(settings.cache_bytes))
             self._runner = HostRunner(settings, secrets.key, reader, spool, self._results)
             self._job = settings, secrets
@@ -109,11 +114,13 @@ class RayHost:
     async def beat(self) -> None:
         """There is a driver."""
         self._heard_s = time.monotonic()
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
 
-    async def leave(self) -> bool:
-        """The driver is done; whether this host has nothing left to do either, and may be ended."""
+    async def leave(self, recorded: Sequence[str]) -> bool:
+        """The driver is done; whether this host has nothing left to do either, and may be ended.
+
+        The outcomes of attempts that are ``recorded`` are kept no longer.
+        """
+        await asyncio.to_thread(self._results.drop, recorded)
         if any(runner.is_busy for runner in self._runners()):
             return False
         await self._end()
@@ -138,6 +145,16 @@ class RayHost:
             if alone_s > self._without_driver_s and not any(runner.is_busy for runner in self._runners()):
                 await self._end()
                 self._end_actor()
+
+    def _remove_spools_of_killed_hosts(self) -> None:
+        """They hold parts of documents."""
+        for spool in self._home.glob(f"{_SPOOLS_HERE}*"):
+            try:
+                os.kill(int(spool.name.removeprefix(_SPOOLS_HERE).partition("-")[0]), 0)
+            except ProcessLookupError:
+                shutil.rmtree(spool, ignore_errors=True)
+            except PermissionError:
+                continue  # it is alive
 
     async def _end(self) -> None:
         for runner in self._runners():
