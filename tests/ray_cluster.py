@@ -82,7 +82,7 @@ class Node:
 
     def kill(self) -> None:
         """SIGKILL for raylet, workers and all: no process of it can do anything more."""
-        while left := [process for process in running() if process.session == self.session]:
+        while left := [process for process in everything_that_runs() if process.session == self.session]:
             for process in left:
                 process.kill()
         self._process.wait()
@@ -117,7 +117,7 @@ class RayCluster:
     def processes(self) -> list[Process]:
         """All that run, on any node: the worker processes of a host have sessions of their own."""
         sessions, mark = {node.session for node in self.nodes}, f"{_MARK}={self._mark}".encode()
-        return [process for process in running() if process.session in sessions or mark in process.environ]
+        return [process for process in everything_that_runs() if process.session in sessions or mark in process.environ]
 
     def hosts(self) -> list[Process]:
         """The processes of our actors."""
@@ -148,7 +148,7 @@ class RayCluster:
         return node
 
 
-def running() -> list[Process]:
+def everything_that_runs() -> list[Process]:
     """The processes of this machine that may be looked at and have not ended."""
     found = []
     for folder in Path("/proc").iterdir():

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-from pipeline.serve import running
-from tests.conftest import DEADLINE_S, Workspace, clause, wait_until, write_pdf
+from pipeline.domain import RULES_MODEL
+from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.offline import Reply
+from pipeline.serve import Endpoint, running
+from tests.conftest import DEADLINE_S, KEY, Workspace, clause, wait_until, write_pdf
 from tests.gated_endpoint import Gated
-from tests.ray_cluster import Process, RayCluster, connections
+from tests.ray_cluster import Process, RayCluster, connections, everything_that_runs
 
 pytestmark = pytest.mark.ray
 
@@ -33,7 +39,7 @@ class Site:
     endpoint: Gated
     base_url: str
 
-    def write_job(self, **engine: object) -> None:
+    def write_job(self, more: Mapping[str, Mapping[str, object]] = MappingProxyType({}), **engine: object) -> None:
         for number in range(DOCUMENTS):
             write_pdf(self.workspace.docs / f"{number}.pdf", [clause(number * 100 + page) for page in range(PAGES)])
         self.workspace.write_job(
@@ -42,6 +48,8 @@ class Site:
             split={"max_pages": 1},
             workers={"concurrency": CONCURRENCY},
             prompt={"synthesis": False},
+            retry={"first_wait_seconds": 0.01, "max_wait_seconds": 5.0},
+            **more,
         )
 
     def start(self) -> subprocess.Popen[str]:
@@ -161,3 +169,63 @@ def test_a_shared_spool_outlives_the_node_that_wrote_it(site: Site, tmp_path: Pa
     code, err = site.run()
     assert code == 0, err
     assert sorted(site.asked().values()) == [1] * CHUNKS
+
+
+def test_what_was_in_flight_on_a_killed_host_is_held_where_the_job_says_so(site: Site) -> None:
+    """Nothing is sent again; the report names the pages, and the run is not complete."""
+    site.write_job(on_lost="hold")
+    with site.start() as process:
+        victim = site.at_once()[0]
+        lost = site.in_flight_on(victim)
+        victim.kill()
+        site.endpoint.let_go()
+        err = end(process)
+    assert process.returncode == 3, err
+    assert lost > 0
+    assert sorted(site.asked().values()) == [1] * CHUNKS
+    documents = json.loads((site.workspace.reports / "report.json").read_bytes())["documents"]
+    chunks = [chunk for document in documents for chunk in document["chunks"]]
+    assert Counter(chunk["status"] for chunk in chunks) == {"answered": CHUNKS - lost, "failed": lost}
+
+
+def test_a_run_leaves_neither_a_process_nor_a_file_nor_the_key(site: Site) -> None:
+    """Hosts end with the run; the key is on no command line, in no output and in no file of ours or of Ray."""
+    site.write_job()
+    with site.start() as process:
+        site.at_once()
+        commands = [other.command for other in everything_that_runs()]
+        site.endpoint.let_go()
+        out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, err
+    wait_until(lambda: not [p for p in site.cluster.processes() if p.is_host or p.is_sandbox])
+    assert list(site.cluster.folder.rglob("*spool-*")) == []
+    assert list(site.cluster.folder.rglob("results/*")) == []
+    assert [text for text in [*commands, out, err] if KEY in text] == []
+    files = [path for folder in (site.cluster.folder, site.workspace.folder) for path in folder.rglob("*")]
+    assert [path for path in files if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+class Billed(Endpoint):
+    """Answers as a model that costs something."""
+
+    async def _reply(self, request: Any, ordinal: int, request_id: str) -> tuple[Fault | None, Reply]:
+        fault, reply = await super()._reply(request, ordinal, request_id)
+        return fault, replace(reply, body=reply.body.replace(RULES_MODEL.encode(), b"model-x"))
+
+
+def test_pace_and_budget_are_those_of_all_hosts_together(site: Site) -> None:
+    """A 429 that one host gets stops every host; what one has spent is gone for all."""
+    wait_s = 2.0
+    limit = Fault(FaultKind.RATE_LIMIT, retry_after_s=wait_s)
+    endpoint = Billed(FaultPlan((FaultRule(limit, requests=frozenset({1})),)))
+    with running(endpoint) as base_url:
+        replace(site, base_url=base_url).write_job(
+            {"budget": {"max_usd": 2.0}, "prices": {"input": 0.0, "output": 1000.0}, "endpoint": {"max_tokens": 1000}},
+            slots_per_host=1,
+        )
+        code, err = site.run()
+    assert code == 7, err
+    opens_s = endpoint.seen[0].at_s + wait_s
+    early = [seen for seen in endpoint.seen if seen.at_s < opens_s]
+    assert len(early) <= CONCURRENCY
+    assert len(early) < len(endpoint.seen) < CHUNKS
