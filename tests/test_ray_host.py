@@ -40,7 +40,7 @@ def test_a_host_that_no_driver_calls_ends() -> None:
 
     async def alone() -> None:
         ended = asyncio.Event()
-        host = RayHost("ledger", None, ended.set, WITHOUT_DRIVER_S)
+        host = RayHost("ledger", None, ended.set, without_driver_s=WITHOUT_DRIVER_S)
         async with asyncio.timeout(DEADLINE_S):
             await ended.wait()
         assert await host.held() == []
@@ -78,7 +78,7 @@ def test_a_host_ends_only_after_the_attempts_that_it_makes(
 
     async def left_alone() -> None:
         ended = asyncio.Event()
-        host = RayHost("ledger", None, ended.set, WITHOUT_DRIVER_S)
+        host = RayHost("ledger", None, ended.set, without_driver_s=WITHOUT_DRIVER_S)
         await host.set(settings, Secrets(KEY))
         call = asyncio.create_task(host.do(attempt))
         async with asyncio.timeout(DEADLINE_S):
