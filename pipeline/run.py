@@ -244,8 +244,10 @@ def _read_remote(
 ) -> Sequence[SourceFile]:
     """The files, and what the bytes of unread ones are; ``keep`` is called now and then with what was read so far."""
     folder = job.source.folder
+    if not isinstance(folder, Url):
+        return files
     unread = [file for file in files if file.is_unread]
-    if not unread or not isinstance(folder, Url):
+    if not unread:
         return files
     observer.said(f"{len(unread)} files of {folder} are new or changed: they are downloaded")
     read: dict[str, SourceFile] = {}
