@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # For the build of the package too, not only for what it depends on.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help run-job retry-job plan-job status-job report-job check-job salvage-job test check torture corpus bench sample-docs clean
+.PHONY: help run-job retry-job plan-job status-job report-job check-job salvage-job test check torture corpus bench bench-ray sample-docs clean
 
 help:
 	@echo "make run-job JOB=contracts     read the job's folder and write its reports (ENDPOINT=yourouter: live)"
@@ -22,6 +22,7 @@ help:
 	@echo "make torture                   kills, faults, full disks and odd clocks; the books checked after each"
 	@echo "make corpus DIR=sample_docs     open and cut every PDF of a folder: nothing lost, nothing changed"
 	@echo "make bench                     the figures of docs/figures.md, measured here"
+	@echo "make bench-ray                  the same run on a Ray cluster of this machine, beside the local engine"
 	@echo "make sample-docs               write the sample documents again, the same bytes"
 
 run-job retry-job plan-job status-job report-job check-job salvage-job: .venv/ready
@@ -45,6 +46,9 @@ corpus: .venv/ready-to-develop
 bench: .venv/ready-to-develop
 	@$(BIN)/python -m tools.bench
 
+bench-ray: .venv/ready-for-ray
+	@$(BIN)/python -m tools.bench_ray
+
 sample-docs: .venv/ready-to-develop
 	@$(BIN)/python -m tools.sample_docs
 
@@ -61,4 +65,9 @@ clean:
 .venv/ready-to-develop: .venv/ready
 	@echo "setting up the tools for tests and checks (once)" >&2
 	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.venv/ready-for-ray: .venv/ready-to-develop
+	@echo "setting up ray (once)" >&2
+	@$(BIN)/pip install --quiet --editable '.[dev,ray]'
 	@touch $@
