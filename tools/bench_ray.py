@@ -152,7 +152,8 @@ def _line(what: str, figure: str, promise: str) -> None:
 @contextmanager
 def _cluster() -> Iterator[str]:
     """Two nodes of one processor each; gives the head's address."""
-    os.environ["RAY_worker_niceness"] = "0"  # as much as the endpoint, which is on this machine for the bench alone
+    # The endpoint is on this machine for the bench alone, and hosts would give way to it.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
     os.environ["PYTHONPATH"] = str(Path(job.__file__).parent.parent)  # also where docpipe is not installed
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
