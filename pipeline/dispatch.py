@@ -237,7 +237,8 @@ class Dispatcher:
         for item in begun:  # on record before it leaves
             self._sending.start(item)
         for done in sent:
-            self._sender.recorded(done.item.attempt, done.item.task)
+            if done.result is not None:  # of a bug nothing is on record
+                self._sender.recorded(done.item.attempt, done.item.task)
         for task, outcome, state, again_in_s, attempt in self._news:  # a slow terminal must not hold the ledger
             self._observer.settled(task, outcome, state, again_in_s, attempt)
             if isinstance(task, Chunk) and state is ChunkState.ANSWERED:

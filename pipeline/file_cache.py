@@ -150,7 +150,10 @@ class FileCache:
             if source.sha256 and sha256 != source.sha256:
                 raise SourceChangedError(source.path)
             place = folder / sha256
-            part.replace(place)
+            if _has_size(place, part.stat().st_size):  # others read it, and know it by its time
+                part.unlink()
+            else:
+                part.replace(place)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -202,6 +205,13 @@ def _lock(path: Path) -> int | None:
             return descriptor
     os.close(descriptor)  # it was removed a moment ago
     return None
+
+
+def _has_size(path: Path, size_bytes: int) -> bool:
+    try:
+        return path.stat().st_size == size_bytes
+    except OSError:
+        return False
 
 
 def _removed(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,8 @@ class HostRunner:
     async def _kept(self, work: Send, results: Results) -> Outcome:
         try:
             outcome = await self._attempt(work)
-            await asyncio.to_thread(results.put, work.attempt, outcome)
+            with suppress(OSError):  # a full disk here must not take from the driver what is paid for
+                await asyncio.to_thread(results.put, work.attempt, outcome)
             return outcome
         finally:
             del self._sent[work.attempt]

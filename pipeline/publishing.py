@@ -87,7 +87,8 @@ def _publish(written: Path, folder: Url, job: str) -> None:
         storage.put(_uploads(written, folder, group), folder)
     storage.delete((folder / name for name in last.files if name in there and name not in here), folder)
     there = _stamps(storage.listed(folder))
-    _remember(written, folder, {name: (*facts, there[name]) for name, facts in here.items() if name in there})
+    # Ours too is what the store does not list yet.
+    _remember(written, folder, {n: (*facts, there[n]) if n in there else None for n, facts in here.items()})
 
 
 def _uploads(written: Path, folder: Url, names: Iterable[str]) -> Iterable[Upload]:
