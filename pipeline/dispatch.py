@@ -334,7 +334,8 @@ class Dispatcher:
         self._budget.settle(item.attempt, item.reservation, cost_usd, billed=wire.may_be_billed)
         self._hear(item, outcome)
         state, again_in_s = self._judged(item, outcome)
-        self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, _now(), cost_usd), self._rules.run)
+        ended_at = None if _may_be_answered_yet(outcome) else _now()
+        self._ledger.settle(Settled(item.attempt, item.task.id, outcome, state, ended_at, cost_usd), self._rules.run)
         self._follow(item.task, state)
         self._news.append((item.task, outcome, state, again_in_s, item.tries))
 
@@ -447,6 +448,11 @@ def _is_answer(failure: Failure) -> bool:
     Not where it is too busy, also when it says so only after it has begun to answer.
     """
     return failure.kind is not FailureClass.TRANSIENT or (failure.exchange.status == 200 and not failure.slow_down)
+
+
+def _may_be_answered_yet(outcome: Outcome) -> bool:
+    """Whether it was lost with its host, which may have kept an answer: the attempt has no end."""
+    return isinstance(outcome, Failure) and outcome.elsewhere and outcome.exchange.may_be_billed
 
 
 def _new(task: Task) -> NewChunk:

@@ -61,13 +61,16 @@ _RUNS_LOOKED_AT = 100
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one attempt. ``state`` is the chunk's from now on."""
+    """What became of one attempt. ``state`` is the chunk's from now on.
+
+    ``ended_at`` is None where its host was lost: it has no end, and a later run may find one.
+    """
 
     attempt: int
     chunk: str
     outcome: Outcome
     state: ChunkState
-    ended_at: str
+    ended_at: str | None
     cost_usd: float | None
 
 

@@ -56,15 +56,18 @@ class Sender:
         try:
             return await self._hosts.send(host, Send(key, task, original, payload, by_schema, max_tokens))
         except HostLost as lost:
-            left = await self._left_by(host, key) if lost.begun else None
-            return left or failures.of_lost(str(lost), lost.begun, self._holds)
+            if lost.begun and (left := await self._left_by(host, key)):
+                return left
+            self._made_on.pop(key)  # the host may keep its outcome yet, for the next run
+            return failures.of_lost(str(lost), lost.begun, self._holds)
         finally:
             self._hosts.give_back(host)
 
     def recorded(self, attempt: int, task: Task) -> None:
         """See ``dispatch.Sender``."""
         key = attempt_key(attempt, task.id)
-        self._hosts.forget(self._made_on.pop(key), key)
+        if host := self._made_on.pop(key, None):
+            self._hosts.forget(host, key)
 
     def original(self, chunk: Chunk) -> Original:
         """The file that a chunk is cut from."""

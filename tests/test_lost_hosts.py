@@ -133,7 +133,7 @@ def test_an_answer_that_cannot_be_kept_on_the_host_reaches_the_driver_all_the_sa
     """It was paid for; a full disk on one host takes neither the answer nor the run."""
     (tmp_path / "results").write_text("no folder can be made here")
     runner = HostRunner(
-        cast(HostSettings, type("Settings", (), {"slots": 1})()), None, cast(LocalReader, None), tmp_path / "spool",
+        cast("HostSettings", type("Settings", (), {"slots": 1})()), None, cast("LocalReader", None), tmp_path / "spool",
         Results(tmp_path / "results"),
     )  # fmt: skip
 
