@@ -1,10 +1,12 @@
-"""What tests have the worker processes of a host do; named by ``Read``, and imported there."""
+"""What tests have hosts do, imported there: functions named by ``Read``, and an actor."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 
+from pipeline.engines.ray_host import RayHost
 from pipeline.pdf import PdfError, Source, SourceChangedError
 
 
@@ -31,3 +33,10 @@ def changed(source: Source) -> None:
 def missing(source: Source) -> None:
     """As for a file that is gone."""
     raise FileNotFoundError(2, "No such file or directory", source.path)
+
+
+class Impatient(RayHost):
+    """A host that does not wait long for a driver."""
+
+    def __init__(self, ledger: str, spool: str | None, end_actor: Callable[[], None], processors: int) -> None:
+        super().__init__(ledger, spool, end_actor, processors, without_driver_s=2.0)

@@ -138,6 +138,7 @@ class RayCluster:
             **{name: value for name, value in os.environ.items() if not name.upper().endswith(_NOT_FOR_NODES)},
             "PYTHONPATH": str(python_path),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_health_check_period_ms": "300",  # after how long it is known that a node is dead
             "XDG_CACHE_HOME": str(self.folder / f"cache-{number}"),
             _MARK: self._mark,
         }

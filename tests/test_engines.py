@@ -18,6 +18,7 @@ from pipeline.pdf import Original, PdfError, Source, SourceChangedError
 from pipeline.sandbox import Sandbox, SandboxError
 from pipeline.serve import Endpoint, running
 from tests.conftest import KEY, Workspace, clause, wait_until, write_pdf
+from tests.host_calls import Impatient
 from tests.ray_cluster import RayCluster
 
 T = TypeVar("T")
@@ -272,3 +273,18 @@ def test_a_closed_engine_leaves_no_process_and_no_file_of_chunks(bench: Bench) -
     assert [*folder.rglob("*spool*"), *folder.rglob(f"{work.attempt}*")] == []
     if cluster:
         wait_until(lambda: not [p for p in cluster.processes() if p.is_host or p.is_sandbox])
+
+
+@pytest.mark.ray
+def test_a_host_that_its_driver_left_ends_for_good(on_ray: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it was killed before, and the cluster has started it anew with no driver to call it."""
+    from pipeline.engines import on_ray as module
+
+    cluster = on_ray.cluster
+    assert cluster
+    on_ray.close()
+    monkeypatch.setattr(module, "RayHost", Impatient)
+    assert on_ray.engine.hosts()
+    cluster.hosts()[0].kill()
+    wait_until(lambda: not cluster.hosts())
+    on_ray.close()

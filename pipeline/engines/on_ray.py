@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -32,11 +33,15 @@ from pipeline.text import shortened
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is loaded
 try:
     import ray
-    from ray.exceptions import ActorUnavailableError, AuthenticationError, RayError, RayTaskError
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, AuthenticationError, RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise SettingsError("""[engine] use = "ray" needs the package ray: pip install 'docpipe[ray]'""") from None
 
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_FRAME_HEAD_BYTES = 9
+_SETTINGS_FRAME = 4
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _CONNECT_S = 5.0
 _START_S = 60.0  # for a host's process, which loads what it needs
 _BACK_S = 30.0  # a host that was started anew answers within
@@ -214,7 +219,8 @@ class RayEngine:
             raise
         except RayError as error:
             known.lost, known.is_set = True, False
-            raise HostLost(f"the host {known.host.name} was lost: {_words(error)}", begun) from None
+            how = "its process ended" if isinstance(error, ActorDiedError) else "it does not answer"
+            raise HostLost(f"the host {known.host.name} was lost: {how}", begun) from None
 
     async def _back(self, known: _Known) -> None:
         """Wait until a host that was lost answers again.
@@ -247,8 +253,7 @@ def _connect(address: str, namespace: str) -> None:
     with _own_signals():
         try:
             if address != "auto":
-                host, _, port = address.rpartition(":")
-                socket.create_connection((host, int(port)), _CONNECT_S).close()  # ray itself would wait for minutes
+                _call_at(address)
         except OSError as error:
             raise SettingsError(
                 f"no Ray cluster answers at {address}: {_words(error)}; start one with `ray start --head`,"
@@ -266,6 +271,23 @@ def _connect(address: str, namespace: str) -> None:
                 f"the Ray cluster at {address} cannot be used with Ray {ray.__version__} and Python {python}:"
                 f" {_words(error)}"
             ) from None
+
+
+def _call_at(address: str) -> None:
+    """See whether a cluster may be there: ray itself would wait for minutes.
+
+    The head speaks gRPC, so it begins with a frame of HTTP/2 settings (RFC 9113, 3.4), but not where it wants TLS.
+
+    Raises:
+        OSError: nothing answers, or something else does.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), _CONNECT_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(_HTTP2_PREFACE)
+            head = connection.recv(_FRAME_HEAD_BYTES, socket.MSG_WAITALL)
+            if len(head) < _FRAME_HEAD_BYTES or head[3] != _SETTINGS_FRAME:
+                raise ConnectionError("something else is listening there")
 
 
 def _nodes_alive() -> set[str]:
@@ -290,4 +312,8 @@ def _own_signals() -> Iterator[None]:
 
 
 def _words(error: BaseException) -> str:
-    return shortened(" ".join(str(error).split()), 300)
+    """In one line what an error says; of one from a host the last line, below the traceback."""
+    said = _COLOURS.sub("", str(error)).strip()
+    if '\n  File "' in said:
+        said = said.rpartition("\n")[2]
+    return shortened(" ".join(said.split()), 300)
