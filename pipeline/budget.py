@@ -24,15 +24,18 @@ class Budget:
     Requests go side by side only while the most that all of them can cost is covered. Nearer to the limit one
     goes alone, and is taken for what was expected of it times the dearest request so far in relation to what was
     expected of that: setting aside the most would stop a small budget at a fraction of it. So a run spends more
-    than its limit by the misjudgement of one request at most. ``batch``: at the price of batches.
+    than its limit by the misjudgement of one request at most. ``batch``: at the price of batches. ``spent_usd`` is
+    spent already.
     """
 
-    def __init__(self, max_usd: float | None, prices: PriceList, model: str, batch: bool = False) -> None:
+    def __init__(
+        self, max_usd: float | None, prices: PriceList, model: str, batch: bool = False, spent_usd: float = 0.0
+    ) -> None:
         self._max_usd = max_usd
         self._prices = prices
         self._model = model
         self._batch = batch
-        self._spent_usd = 0.0
+        self._spent_usd = spent_usd
         self._held: dict[int, float] = {}  # by the id of the attempt: sums of floats do not come back to zero
         self._dearest = 1.0  # of all requests so far, the cost in relation to what was expected
 

@@ -91,7 +91,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a run sends.
+    """How a run sends. Of ``max_usd`` it has spent ``spent_usd`` before it sends anything.
 
     ``learns_output``: asks in words once the endpoint has refused a schema. ``most_tokens`` bounds the
     ``max_tokens`` of a request that is made anew because its answer did not fit.
@@ -108,6 +108,7 @@ class Rules:
     model: str
     prices: PriceList
     max_usd: float | None
+    spent_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Dispatcher:
         self._judge = Judge(rules.retry, rules.by_schema, rules.learns_output, rules.max_tokens, rules.most_tokens)
         self._gate = Gate(rules.concurrency, rules.requests_per_minute)
         self._outage = Outage(rules.concurrency, rules.retry)
-        self._budget = Budget(rules.max_usd, rules.prices, rules.model)
+        self._budget = Budget(rules.max_usd, rules.prices, rules.model, spent_usd=rules.spent_usd)
         self._wake = Wake()
         # As many chunks are cut ahead as are in flight: when all answers come at once, the next are ready.
         self._preparing: Pool[_Item, Payload | Failure | Split] = Pool(self._prepare, rules.concurrency, self._wake)

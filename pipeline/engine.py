@@ -10,17 +10,20 @@ import errno
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pipeline.domain import Chunk, Outcome, Payload, Task
+from pipeline.errors import NoHostsError
 from pipeline.fields import ResultField
 from pipeline.file_cache import Hashed
 from pipeline.job import Endpoint, PromptSettings
 from pipeline.pdf import Original, Passwords, Source
 from pipeline.sandbox import Limits
 
-_READ_ON_HOSTS = 3  # a document that three hosts did not survive is not given to a fourth
+READ_ON_HOSTS = 3
+"""A document that so many hosts did not survive is not given to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +126,15 @@ class Host:
 class Engine(Protocol):
     """Hosts, and a way to call them."""
 
-    def open(self) -> None:
-        """Find or start the hosts. Blocks.
+    def open(self) -> Sequence[str]:
+        """Find or start the hosts, and say which of them are left out, and why. Blocks.
 
         Raises:
             SettingsError: there is no cluster, or it cannot do this job; what to do.
         """
 
     def hosts(self) -> Sequence[Host]:
-        """Those that can be called now, at least one.
-
-        Raises:
-            SettingsError: none is left.
-        """
+        """Those that can be called now; none when all are lost for good."""
 
     async def call(self, host: str, work: Work) -> Any:
         """Have a host do some work, at most once. Given up, it goes on there; a later ``Join`` may ask for it.
@@ -166,22 +165,32 @@ class Hosts:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._lost = "nobody knows why"
         self._load: Counter[str] = Counter()  # what each has to do or holds ready
         self._recorded: defaultdict[str, list[str]] = defaultdict(list)  # attempts that each need not keep
 
     @property
     def slots(self) -> int:
         """How many requests can be in flight."""
-        return sum(host.slots for host in self.engine.hosts())
+        return max(1, sum(host.slots for host in self.engine.hosts()))
 
     @property
     def processes(self) -> int:
         """How many documents can be read at once."""
-        return sum(host.processes for host in self.engine.hosts())
+        return max(1, sum(host.processes for host in self.engine.hosts()))
 
     def take(self, near: str) -> str:
-        """A host for something about the document ``near``; it counts as busier until it is given back."""
+        """A host for something about the document ``near``; it counts as busier until it is given back.
+
+        Raises:
+            NoHostsError: none is left.
+        """
         hosts = self.engine.hosts()
+        if not hosts:
+            raise NoHostsError(
+                f"every host of the cluster is lost (the last one: {self._lost}); what was recorded stays recorded: run"
+                " the job again when the cluster is back"
+            )
         host = hosts[0]
         if len(hosts) > 1:
             host = max(hosts, key=lambda host: _weight(host.name, near))
@@ -205,8 +214,16 @@ class Hosts:
     async def send(self, host: str, work: Send) -> Outcome:
         """Have a host make an attempt. Raises ``HostLost``."""
         recorded = tuple(self._recorded.pop(host, ()))
-        outcome: Outcome = await self.engine.call(host, replace(work, recorded=recorded))
+        outcome: Outcome = await self.call(host, replace(work, recorded=recorded))
         return outcome
+
+    async def call(self, host: str, work: Work) -> Any:
+        """As ``Engine.call``."""
+        try:
+            return await self.engine.call(host, work)
+        except HostLost as lost:
+            self._lost = str(lost)
+            raise
 
     async def read(self, source: Source, function: str, *args: object) -> Any:
         """See ``reading.Reader``."""
@@ -219,14 +236,15 @@ class Hosts:
 
     async def _read(self, near: str, work: Read | Hash) -> Any:
         """On another host where one is lost, for reading costs nothing."""
-        for _ in range(_READ_ON_HOSTS):
-            host = self.take(near)
-            try:
-                return await self.engine.call(host, work)
-            except HostLost:
-                continue
-            finally:
-                self.give_back(host)
+        with suppress(NoHostsError):
+            for _ in range(READ_ON_HOSTS):
+                host = self.take(near)
+                try:
+                    return await self.call(host, work)
+                except HostLost:
+                    continue
+                finally:
+                    self.give_back(host)
         raise InterruptedError(errno.EINTR, "the hosts that were to read it were lost")
 
 

@@ -4,6 +4,7 @@
 
     PipelineError                 carries the exit code and a message that says what to do next
     ├── SettingsError             4   the job file, the folder or a missing key
+    │   └── NoHostsError          4   every host of the cluster is lost; what was recorded stays recorded
     ├── LockedError               6   another run of this job is under way
     └── LedgerError               8   the ledger is damaged or from a newer version
 """
@@ -39,6 +40,10 @@ class SettingsError(PipelineError):
     """The job file or its surroundings are wrong; the message lists every problem found."""
 
     exit_code = ExitCode.SETTINGS
+
+
+class NoHostsError(SettingsError):
+    """No host of a cluster is left that could do anything; the report is written without them."""
 
 
 class LockedError(PipelineError):

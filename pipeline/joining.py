@@ -19,7 +19,7 @@ async def join(hosts: Hosts, ledger: Ledger, run: str, prices: PriceList, model:
     """Take in what hosts know of attempts without an end, before anything is sent; ``run`` takes it in.
 
     ``model`` is priced where an outcome names none. What nobody knows stays without an end. A chunk that failed is
-    open again, but one that was refused: what else failed brought no answer to pay for.
+    open again, but one that was refused: another try is made as the first was.
     """
     held = await hosts.engine.held()
     unended = {attempt_key(one.attempt, one.chunk.id): one for one in ledger.unended()}
@@ -33,7 +33,7 @@ async def join(hosts: Hosts, ledger: Ledger, run: str, prices: PriceList, model:
 
     async def taken_in(key: str, host: str, one: Unended) -> None:
         with suppress(HostLost):
-            outcome: Outcome | None = await hosts.engine.call(host, Join(key))
+            outcome: Outcome | None = await hosts.call(host, Join(key))
             if outcome is not None:
                 _settle(ledger, run, one, outcome, prices, model)
                 hosts.forget(host, key)

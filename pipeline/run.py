@@ -96,7 +96,7 @@ def run_job(
     with Lock(job.ledger.path), Ledger.writing(job.ledger.path) as ledger, signals.terminable():
         run = _new_run(job)
         observer.began(job.name, run)
-        with _hosts(job, secrets, sandbox, ledger) as hosts:
+        with _hosts(job, secrets, sandbox, ledger, observer) as hosts:
             files = _scan(job, ledger, observer, hosts)
             ledger.begin_run(job.name, run)
             with _ending(run, ledger):
@@ -289,10 +289,11 @@ def _found(job: Job, before: Mapping[str, SourceFile], observer: Observer) -> Se
 
 
 @contextmanager
-def _hosts(job: Job, secrets: Secrets, sandbox: Sandbox, ledger: Ledger) -> Iterator[Hosts]:
+def _hosts(job: Job, secrets: Secrets, sandbox: Sandbox, ledger: Ledger, observer: Observer) -> Iterator[Hosts]:
     """The hosts that a job asks for; this machine's are in the ``sandbox``."""
     engine = engines.engine_of(job, secrets, sandbox, ledger.identity())
-    engine.open()
+    for left_out in engine.open():
+        observer.said(left_out)
     hosts = Hosts(engine)
     try:
         yield hosts

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from pipeline import failures, opening
 from pipeline.chunk_worker import ChunkWorker
 from pipeline.domain import Chunk, Content, Failure, Outcome, Payload, Split, Task
-from pipeline.engine import HostLost, Hosts, Join, Prepare, Send, attempt_key
+from pipeline.engine import READ_ON_HOSTS, HostLost, Hosts, Join, Prepare, Send, attempt_key
 from pipeline.message_batches import Pack
 from pipeline.opening import Sources
 from pipeline.pdf import Original
-
-_CUT_ON_HOSTS = 3
 
 
 class Sender:
@@ -35,11 +33,11 @@ class Sender:
         if not isinstance(task, Chunk):
             return Payload(None, host=self._hosts.take(task.content))
         original = self.original(task)
-        for _ in range(_CUT_ON_HOSTS):
+        for _ in range(READ_ON_HOSTS):
             host = self._hosts.take(original.source.path)
             prepared: Payload | Failure | Split | None = None
             try:
-                prepared = _on(host, await self._hosts.engine.call(host, Prepare(task, original, reduced)))
+                prepared = _on(host, await self._hosts.call(host, Prepare(task, original, reduced)))
                 return prepared
             except HostLost:
                 continue
@@ -81,7 +79,7 @@ class Sender:
         """The outcome that a host kept before it was lost: it may be back, or another may share its disk."""
         for host in dict.fromkeys([lost, *(host.name for host in self._hosts.engine.hosts())]):
             try:
-                if outcome := await self._hosts.engine.call(host, Join(key)):
+                if outcome := await self._hosts.call(host, Join(key)):
                     found: Outcome = outcome
                     return found
             except HostLost:

@@ -12,6 +12,7 @@ from pipeline.batching import Batcher
 from pipeline.dispatch import Dispatcher, Observer, Rules
 from pipeline.domain import Chunk, Task
 from pipeline.engine import Hosts, Secrets
+from pipeline.errors import ExitCode, NoHostsError
 from pipeline.failures import RetryPolicy
 from pipeline.job import Job
 from pipeline.message_batches import MOST_BYTES
@@ -63,6 +64,8 @@ async def send(first: Sequence[Task] | None, tasks: AsyncIterator[Sequence[Task]
         if given.job.endpoint.batch or open_batches:
             return await _send_in_batches(due, given, sender)
         return await _send_each(due, given, sender, _rules(given))
+    except NoHostsError as error:
+        return Stop(ExitCode.SETTINGS, str(error))
     finally:
         await given.hosts.engine.rest()
 
@@ -113,7 +116,7 @@ async def _send_in_batches(due: AsyncIterator[Sequence[Task]], given: Sending, s
         await here.rest()
     if stop is not None or not batcher.again:
         return stop
-    rules = replace(rules, by_schema=batcher.by_schema, max_usd=batcher.left_usd)
+    rules = replace(rules, by_schema=batcher.by_schema, max_usd=batcher.left_usd, spent_usd=0.0)
     return await _send_each(_nothing(), given, sender, rules, batcher.again)
 
 
@@ -145,4 +148,5 @@ def _rules(given: Sending) -> Rules:
         model=job.endpoint.model,
         prices=PriceList(job.prices.input, job.prices.output),
         max_usd=job.budget.max_usd,
+        spent_usd=given.standing.ledger.spending(given.run).known_usd,  # what was taken in from hosts
     )

@@ -39,8 +39,8 @@ class Partitioned:
     reachable: bool = True
     sent: list[str] = field(default_factory=list)
 
-    def open(self) -> None:
-        pass
+    def open(self) -> Sequence[str]:
+        return ()
 
     def hosts(self) -> Sequence[Host]:
         return [Host("h", 1, 1)]

@@ -114,7 +114,7 @@ def test_hosts_with_another_docpipe_are_refused(
     cluster.heal()
     monkeypatch.setattr(module, "__version__", "0.0.0")
     said = trouble(on_ray(workspace, cluster.address))
-    assert re.search(r"^the host \S+ has docpipe \d+\.\d+\.\d+, and this is 0\.0\.0; install one$", said)
+    assert re.search(r"the host \S+ has docpipe \d+\.\d+\.\d+, and this is 0\.0\.0; install one$", said)
     wait_until(lambda: not cluster.hosts())
 
 
@@ -138,7 +138,7 @@ def test_a_cluster_without_processors_is_refused(
     nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
     monkeypatch.setattr(ray, "nodes", lambda: [node | {"Resources": {}} for node in nodes()])
     said = trouble(on_ray(workspace, cluster.address))
-    assert said == f"no node of the Ray cluster at {cluster.address} has processors to give"
+    assert said == f"the Ray cluster at {cluster.address} has no host for this job: no node has processors to give"
 
 
 @pytest.mark.ray
@@ -165,7 +165,7 @@ def test_hosts_without_docpipe_are_told_what_to_install(
     monkeypatch.setattr(module, "RayHost", RayHost)
     cluster.heal()
     said = trouble(on_ray(workspace, cluster.address))
-    assert re.match(r"the host \S+ cannot be started: ", said)
+    assert re.search(r": the host \S+ cannot be started: ", said)
     assert "No module named 'only_here'" in said
     assert "must be installed there, in the environment that Ray was started in" in said
     assert "\n" not in said

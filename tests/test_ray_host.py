@@ -79,8 +79,8 @@ def test_a_host_ends_only_after_the_attempts_that_it_makes(
     async def left_alone() -> None:
         ended = asyncio.Event()
         host = RayHost("ledger", None, ended.set, without_driver_s=WITHOUT_DRIVER_S)
-        await host.set(settings, Secrets(KEY))
-        call = asyncio.create_task(host.do(attempt))
+        await host.set("driver", settings, Secrets(KEY))
+        call = asyncio.create_task(host.do("driver", attempt))
         async with asyncio.timeout(DEADLINE_S):
             while not endpoint.seen or looks < ENOUGH_LOOKS:
                 await asyncio.sleep(0.001)

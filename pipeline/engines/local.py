@@ -34,9 +34,10 @@ class LocalEngine:
             self._runner = HostRunner(self._settings, self._secrets.key, self._reader, self._spool)
         return self._runner
 
-    def open(self) -> None:
+    def open(self) -> Sequence[str]:
         """Nothing has to be found; worker processes start with the first call."""
         reading.set_up(self._reader.sandbox, self._settings.limits, self._secrets.passwords)
+        return ()
 
     def hosts(self) -> Sequence[Host]:
         """The one that there is."""

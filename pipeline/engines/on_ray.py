@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.engine import Host, HostLost, HostSettings, Join, Secrets, Work
+from pipeline.engine import Host, HostLost, HostSettings, Secrets, Work
 from pipeline.engines.ray_host import UNSET, Facts, Raised, RayHost
 from pipeline.errors import SettingsError
 from pipeline.job import EngineSettings
@@ -46,6 +47,7 @@ _CONNECT_S = 5.0
 _START_S = 60.0  # for a host's process, which loads what it needs
 _BACK_S = 30.0  # a host that was started anew answers within
 _LOOK_AGAIN_S = 0.5
+_ANSWER_S = 5.0  # a host that was lost has so long for a word
 _BEAT_S = 60.0
 _LET_IN = (
     "this machine must be a node of the cluster (`ray start --head`, or `ray start --address=... --num-cpus 0`), and"
@@ -56,12 +58,11 @@ _LET_IN = (
 
 @dataclass(slots=True)
 class _Known:
-    """A host of the cluster. ``lost`` since a call to it was; ``gone``: with its node, or for good."""
+    """A host of the cluster. ``lost`` since a call to it was; ``gone`` for good: its node is, or it cannot work."""
 
     host: Host
     node: str
     actor: Any
-    is_set: bool = False
     lost: bool = False
     gone: bool = False
 
@@ -82,9 +83,12 @@ class RayEngine:
         self._ledger = ledger
         self._actors: dict[str, Any] = {}  # by the ids of their nodes
         self._known: dict[str, _Known] = {}
-        self._over = threading.Event()
+        self._driver = uuid.uuid4().hex
+        self._left_out: list[str] = []
+        self._news = threading.Event()
+        self._is_over = False
 
-    def open(self) -> None:
+    def open(self) -> Sequence[str]:
         """See ``Engine``.
 
         Raises:
@@ -95,20 +99,17 @@ class RayEngine:
             for known in self._started():
                 self._known[known.host.name] = known
             if not self._known:
-                raise SettingsError(f"no node of the Ray cluster at {self._engine.address} has processors to give")
+                why = "; ".join(self._left_out) or "no node has processors to give"
+                raise SettingsError(f"the Ray cluster at {self._engine.address} has no host for this job: {why}")
         except BaseException:
             self.close({})
             raise
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
+        return [f"left out: {why}" for why in self._left_out]
 
     def hosts(self) -> Sequence[Host]:
         """See ``Engine``; those that were lost only when there are no others."""
         there = [known for known in self._known.values() if not known.gone]
-        if not there:
-            raise SettingsError(
-                f"every host of the Ray cluster at {self._engine.address} is lost; what was recorded stays recorded:"
-                " run the job again when the cluster is back"
-            )
         return [known.host for known in there if not known.lost] or [known.host for known in there]
 
     async def call(self, host: str, work: Work) -> Any:
@@ -116,13 +117,17 @@ class RayEngine:
         known = self._known[host]
         if known.lost:
             await self._back(known)
-        if not known.is_set and not isinstance(work, Join):
-            await self._set(known)
-        done = await self._answer(known, known.actor.do.remote(work))
-        if done == UNSET:  # started anew without our noticing; nothing was done
-            await self._set(known)
-            done = await self._answer(known, known.actor.do.remote(work))
+        done = await self._answer(known, known.actor.do.remote(self._driver, work))
+        if done == UNSET:  # new, started anew, or another driver's meanwhile; nothing was done
+            setting = known.actor.set.remote(self._driver, self._settings, self._secrets)
+            await self._answer(known, setting, begun=False)
+            done = await self._answer(known, known.actor.do.remote(self._driver, work))
+        if done == UNSET:
+            raise HostLost(f"the host {known.host.name} works for another driver", begun=False)
         if isinstance(done, Raised):
+            if isinstance(done.error, SettingsError):  # what is wrong there may be right on another host
+                known.gone = True
+                raise HostLost(f"the host {known.host.name} cannot work: {done.error}", begun=False)
             raise done.error
         return done
 
@@ -139,7 +144,8 @@ class RayEngine:
 
     def close(self, recorded: Mapping[str, Sequence[str]]) -> None:
         """See ``Engine``; a host that still makes attempts stays until they are kept, for the next run."""
-        self._over.set()
+        self._is_over = True
+        self._news.set()
         known = {known.node: known for known in self._known.values()}
         with suppress(RayError):
             leaving, alive = {}, _nodes_alive()
@@ -191,26 +197,25 @@ class RayEngine:
                 if node not in _nodes_alive():
                     return None
                 if not isinstance(error, ActorUnavailableError) or time.monotonic() > deadline_s:
-                    raise SettingsError(
+                    self._left_out.append(
                         f"the host {name} cannot be started: {_words(error)}; docpipe {__version__} must be installed"
                         " there, in the environment that Ray was started in"
-                    ) from None
+                    )
+                    return None
                 time.sleep(_LOOK_AGAIN_S)
                 greeting = actor.hello.remote(self._folder)
         if facts.version != __version__:
-            raise SettingsError(f"the host {name} has docpipe {facts.version}, and this is {__version__}; install one")
+            self._left_out.append(
+                f"the host {name} has docpipe {facts.version}, and this is {__version__}; install one"
+            )
+            return None
         if not facts.sees_folder:
-            raise SettingsError(
+            self._left_out.append(
                 f"the host {name} does not see {self._folder}: put the documents on a share that every host mounts"
                 " there, or in a bucket"
             )
+            return None
         return facts
-
-    async def _set(self, known: _Known) -> None:
-        error = await self._answer(known, known.actor.set.remote(self._settings, self._secrets), begun=False)
-        if isinstance(error, Raised):
-            raise error.error
-        known.is_set = True
 
     async def _answer(self, known: _Known, reference: Any, begun: bool = True) -> Any:
         try:
@@ -218,7 +223,8 @@ class RayEngine:
         except RayTaskError:
             raise
         except RayError as error:
-            known.lost, known.is_set = True, False
+            known.lost = True
+            self._news.set()
             how = "its process ended" if isinstance(error, ActorDiedError) else "it does not answer"
             raise HostLost(f"the host {known.host.name} was lost: {how}", begun) from None
 
@@ -231,22 +237,31 @@ class RayEngine:
         with suppress(TimeoutError):
             async with asyncio.timeout(_BACK_S):
                 while known.lost and not known.gone:
-                    with suppress(RayError):
-                        await known.actor.beat.remote()
-                        known.lost = False
-                        return
-                    known.gone = known.node not in _nodes_alive()
+                    with suppress(RayError, TimeoutError):
+                        async with asyncio.timeout(_ANSWER_S):
+                            await known.actor.beat.remote()
+                            known.lost = False
+                            return
                     await asyncio.sleep(_LOOK_AGAIN_S)
         if known.lost:
-            known.gone = True
-            raise HostLost(f"the host {known.host.name} is gone", begun=False)
+            raise HostLost(f"the host {known.host.name} {'is gone' if known.gone else 'does not answer'}", begun=False)
 
-    def _beat(self) -> None:
-        """Tell the hosts, now and then, that there is a driver."""
-        while not self._over.wait(_BEAT_S):
-            for known in self._known.values():
-                with suppress(RayError):
-                    known.actor.beat.remote()
+    def _watch(self) -> None:
+        """Tell the hosts, now and then, that there is a driver, and see whether the nodes of lost ones are alive.
+
+        In a thread of its own, for a cluster whose head is dead answers nobody.
+        """
+        while not self._is_over:
+            with suppress(RayError):
+                there = [known for known in self._known.values() if not known.gone]
+                alive = _nodes_alive() if any(known.lost for known in there) else None
+                for known in there:
+                    if alive is not None and known.lost:
+                        known.gone = known.gone or known.node not in alive
+                    else:
+                        known.actor.beat.remote()
+            self._news.wait(_LOOK_AGAIN_S if any(known.lost and not known.gone for known in there) else _BEAT_S)
+            self._news.clear()
 
 
 def _connect(address: str, namespace: str) -> None:

@@ -24,7 +24,7 @@ from pipeline.sandbox import Sandbox
 from pipeline.storage import Url
 
 UNSET = "unset"
-"""What a host says that does not know the job, since it was started anew: nothing was done."""
+"""What a host says to a driver that it does not know, or no longer: nothing was done."""
 
 _SPOOLS_HERE = f"spool-{socket.gethostname()}-"  # several machines may share the folder
 _WITHOUT_DRIVER_S = 15 * 60.0
@@ -72,6 +72,7 @@ class RayHost:
         self._sandbox.start()
         self._job: tuple[HostSettings, Secrets] | None = None
         self._runner: HostRunner | None = None
+        self._driver = ""
         self._before: list[HostRunner] = []  # with attempts of an earlier driver
         self._end_actor = end_actor
         self._without_driver_s = without_driver_s
@@ -84,9 +85,10 @@ class RayHost:
         sees_folder = isinstance(folder, Url) or await asyncio.to_thread(folder.is_dir)
         return Facts(__version__, self._sandbox.processes, sees_folder)
 
-    async def set(self, settings: HostSettings, secrets: Secrets) -> Raised | None:
-        """Work for a job from now on; attempts that were begun for another go on."""
+    async def set(self, driver: str, settings: HostSettings, secrets: Secrets) -> None:
+        """Work for a driver and its job from now on; attempts that were begun for another go on."""
         await self.beat()
+        self._driver = driver
         if self._job != (settings, secrets):
             if self._runner is not None:
                 self._before.append(self._runner)
@@ -95,15 +97,16 @@ class RayHost:
             reader = LocalReader(self._sandbox, FileCache(settings.cache_bytes))
             self._runner = HostRunner(settings, secrets.key, reader, spool, self._results)
             self._job = settings, secrets
-        return None
 
-    async def do(self, work: Work) -> Any:
+    async def do(self, driver: str, work: Work) -> Any:
         """The result of some work, ``Raised`` or ``UNSET``."""
         await self.beat()
         try:
             if isinstance(work, Join):
                 return await self._joined(work)
-            return UNSET if self._runner is None else await self._runner.do(work)
+            if self._runner is None or driver != self._driver:
+                return UNSET
+            return await self._runner.do(work)
         except Exception as error:  # noqa: BLE001 - the driver raises it
             return Raised(error)
 
