@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # For the build of the package too, not only for what it depends on.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help run-job retry-job plan-job status-job report-job check-job salvage-job test check torture corpus bench bench-ray sample-docs clean
+.PHONY: help run-job retry-job plan-job status-job report-job check-job salvage-job test test-ray check torture corpus bench bench-ray sample-docs clean
 
 help:
 	@echo "make run-job JOB=contracts     read the job's folder and write its reports (ENDPOINT=yourouter: live)"
@@ -18,6 +18,7 @@ help:
 	@echo "make plan-job JOB=contracts    what a run would do, and what it would cost"
 	@echo "make status-job JOB=contracts  what is known, what failed and why"
 	@echo "make test                      every test"
+	@echo "make test-ray                  the tests that kill parts of a Ray cluster on this machine"
 	@echo "make check                     lint, types and the floors of the architecture"
 	@echo "make torture                   kills, faults, full disks and odd clocks; the books checked after each"
 	@echo "make corpus DIR=sample_docs     open and cut every PDF of a folder: nothing lost, nothing changed"
@@ -30,6 +31,9 @@ run-job retry-job plan-job status-job report-job check-job salvage-job: .venv/re
 
 test: .venv/ready-to-develop
 	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+
+test-ray: .venv/ready-for-ray
+	@$(BIN)/pytest -m ray tests/test_engines.py tests/test_ray_errors.py tests/test_ray_kills.py
 
 check: .venv/ready-to-develop
 	$(BIN)/ruff check .

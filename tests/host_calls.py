@@ -35,7 +35,7 @@ def missing(source: Source) -> None:
     raise FileNotFoundError(2, "No such file or directory", source.path)
 
 
-class Impatient(RayHost):
+class ImpatientRayHost(RayHost):
     """A host that does not wait long for a driver."""
 
     def __init__(self, ledger: str, spool: str | None, end_actor: Callable[[], None], processors: int) -> None:

@@ -18,7 +18,7 @@ from pipeline.pdf import Original, PdfError, Source, SourceChangedError
 from pipeline.sandbox import Sandbox, SandboxError
 from pipeline.serve import Endpoint, running
 from tests.conftest import KEY, Workspace, clause, wait_until, write_pdf
-from tests.host_calls import Impatient
+from tests.host_calls import ImpatientRayHost
 from tests.ray_cluster import RayCluster
 
 T = TypeVar("T")
@@ -284,7 +284,7 @@ def test_a_host_that_its_driver_left_ends_for_good(on_ray: Bench, monkeypatch: p
     cluster = on_ray.cluster
     assert cluster
     on_ray.close()
-    monkeypatch.setattr(module, "RayHost", Impatient)
+    monkeypatch.setattr(module, "RayHost", ImpatientRayHost)
     assert on_ray.engine.hosts()
     cluster.hosts()[0].kill()
     wait_until(lambda: not cluster.hosts())
