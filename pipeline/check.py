@@ -15,9 +15,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline import chunk_worker, endpoints, messages, notify, pdf, publishing, run
+from pipeline import chunk_worker, endpoints, engines, messages, notify, pdf, publishing, run
 from pipeline.client import Reply
 from pipeline.domain import RULES_MODEL, Failure, FailureClass, SourceFile, Usage
+from pipeline.engine import Secrets
 from pipeline.errors import ExitCode, PipelineError
 from pipeline.file_cache import users_folder
 from pipeline.job import Job, NotifySettings
@@ -48,7 +49,7 @@ def _utc_now() -> datetime:
 
 
 def check_job(job: Job, environment: Mapping[str, str], now: Callable[[], datetime] = _utc_now) -> Iterator[Finding]:
-    """Try each thing that a run of the job needs: folders, space, ledger, limits, price, key, model, clock.
+    """Try each thing that a run of the job needs: folders, space, ledger, limits, hosts, price, key, model, clock.
 
     A "Hello" goes to the model, which a live endpoint bills with a few tokens.
     """
@@ -68,6 +69,8 @@ def check_job(job: Job, environment: Mapping[str, str], now: Callable[[], dateti
     if job.metrics.textfile:
         yield _writable("metrics", job.metrics.textfile.parent, least_bytes=0)
     yield _sandbox(job)
+    if job.engine.use != "local":
+        yield _hosts(job)
     yield _price(job, now().date())
     try:
         key = endpoints.key_of(job.endpoint, environment)
@@ -173,6 +176,18 @@ def _sandbox(job: Job) -> Finding:
         )
         return Finding("sandbox", text, ExitCode.SETTINGS)
     return Finding("sandbox", f"{job.sandbox.memory_mb} MB for each process")
+
+
+def _hosts(job: Job) -> Finding:
+    """Whether hosts can be started that see the documents; they end at once."""
+    try:
+        engine = engines.engine_of(job, Secrets(), Sandbox(1), ledger="check")
+        engine.open()
+    except PipelineError as error:
+        return Finding("engine", str(error), error.exit_code)
+    hosts = engine.hosts()
+    engine.close({})
+    return Finding("engine", f"{len(hosts)} hosts of the Ray cluster at {job.engine.address} can do this job")
 
 
 def _price(job: Job, today: date) -> Finding:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline import engines, job
+from pipeline.check import Finding, check_job
 from pipeline.engine import Secrets
 from pipeline.errors import SettingsError
 from pipeline.sandbox import Sandbox
@@ -170,3 +171,30 @@ def test_hosts_without_docpipe_are_told_what_to_install(
     assert "must be installed there, in the environment that Ray was started in" in said
     assert "\n" not in said
     assert capfd.readouterr() == ("", "")
+
+
+def test_check_says_that_ray_is_missing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the words and the code that a run would end with."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "pipeline.engines.on_ray", raising=False)
+    finding = engine_finding(on_ray(workspace, "auto"))
+    assert "pip install" in finding.text
+    assert finding.exit_code == 4
+
+
+@pytest.mark.ray
+def test_check_says_whether_the_hosts_can_do_the_job(workspace: Workspace, cluster: RayCluster) -> None:
+    """They are started for it, and end."""
+    cluster.heal()
+    finding = engine_finding(on_ray(workspace, cluster.address))
+    assert (finding.exit_code, finding.text) == (0, f"2 hosts of the Ray cluster at {cluster.address} can do this job")
+    wait_until(lambda: not cluster.hosts())
+    finding = engine_finding(on_ray(workspace, cluster.address, folder="elsewhere"))
+    assert finding.exit_code == 4
+    assert "does not see" in finding.text
+
+
+def engine_finding(workspace: Workspace) -> Finding:
+    """What check says of it."""
+    (finding,) = [found for found in check_job(job.load(workspace.job_file), {}) if found.what == "engine"]
+    return finding
