@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 
 from pipeline import job
+from tests.ray_cluster import RayCluster
 from tests.test_docs import JOB_FILE, PAGES, PROJECT, ROOT, section
 
 SCALE = PAGES["docs/scale.md"]
@@ -118,21 +118,19 @@ def test_every_flag_of_ray_start_exists() -> None:
 
 
 @pytest.mark.ray
-def test_a_driver_without_the_token_ends_with_code_4(tmp_path: Path) -> None:
+def test_a_driver_without_the_token_ends_with_code_4(tmp_path: Path, cluster: RayCluster) -> None:
     """RAY_AUTH_MODE without a token: one line that says where the token is looked for, and no traceback."""
     (tmp_path / "documents").mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
-        (tmp_path / "job.toml").write_text(
-            f'[source]\nfolder = "documents"\n[engine]\nuse = "ray"\naddress = "{address}"\n'
-            '[ledger]\npath = "ledger.sqlite3"\n[report]\nfolder = "reports"\n'
-        )
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        run = subprocess.run(
-            [sys.executable, "-m", "pipeline", "run", str(tmp_path / "job.toml")],
-            capture_output=True, text=True, check=False, cwd=ROOT,
-            env=environment | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"},
-        )  # fmt: skip
+    (tmp_path / "job.toml").write_text(
+        f'[source]\nfolder = "documents"\n[engine]\nuse = "ray"\naddress = "{cluster.address}"\n'
+        '[ledger]\npath = "ledger.sqlite3"\n[report]\nfolder = "reports"\n'
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    run = subprocess.run(
+        [sys.executable, "-m", "pipeline", "run", str(tmp_path / "job.toml")],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+        env=environment | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"},
+    )  # fmt: skip
     assert run.returncode == 4, run.stderr
     assert "there is no token" in run.stderr
     assert "RAY_AUTH_TOKEN" in run.stderr
