@@ -183,6 +183,12 @@ def _sandbox_ends() -> Iterator[None]:
     _SANDBOX.end()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without the extra ray there is nothing to test of it."""
+    if item.get_closest_marker("ray"):
+        pytest.importorskip("ray")
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RayCluster]:
     """Two nodes of Ray, for tests with the marker ``ray``."""

@@ -135,7 +135,7 @@ def test_nothing_is_sent_twice_when_the_driver_is_killed(site: Site) -> None:
 
 def test_a_second_interrupt_ends_the_driver_and_loses_no_answer(site: Site) -> None:
     """It ends without an answer; the next run takes the answers in, and sends nothing again."""
-    site.write_job()
+    site.write_job(on_lost="hold")
     with site.start() as process:
         assert process.stderr is not None
         site.at_once()
