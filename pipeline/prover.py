@@ -36,6 +36,11 @@ class _Place:
     differs: bool = False
 
 
+def prove_each(source: Source, asked: tuple[tuple[PageRange, tuple[Claim, ...]], ...]) -> tuple[ChunkProof, ...]:
+    """``prove`` for several chunks of a document, each with its pages and claims."""
+    return tuple(prove(source, pages, claims) for pages, claims in asked)
+
+
 def prove(source: Source, pages: PageRange, claims: tuple[Claim, ...]) -> ChunkProof:
     """What becomes of the claims of the chunk that has these ``pages``, in their order.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -20,8 +20,9 @@ from pipeline.reading import Reader
 from pipeline.sandbox import SandboxError
 from pipeline.workers import Pool, Wake
 
-_PROVE = "pipeline.prover:prove"
+_PROVE = "pipeline.prover:prove_each"
 _REST_S = 0.5  # the next request takes the place of one that was answered: it comes first on a busy processor
+_IN_ONE_CALL = 8  # on another host the way there takes longer than the looking
 _WRITTEN_AT_ONCE = 64  # the disk is waited for once; what a kill takes is looked for again
 
 
@@ -36,9 +37,11 @@ class Proving:
         self._reader = reader
         self._place = place
         self._waiting: deque[tuple[float, Chunk]] = deque()  # with the time of its turn
-        self._found: list[tuple[Chunk, ChunkProof | None]] = []
+        self._found: list[tuple[Chunk, ChunkProof]] = []
         self._wake = Wake()
-        self._pool: Pool[Chunk, ChunkProof | None] = Pool(self._prove, reader.processes, self._wake)
+        self._pool: Pool[tuple[Chunk, ...], Mapping[Chunk, ChunkProof]] = Pool(
+            self._prove, reader.processes, self._wake
+        )
         self._given: set[str] = set()
         self._no_more = False
         self.interrupted = False
@@ -59,6 +62,8 @@ class Proving:
         """
         for chunk in chunks:
             self.add(chunk)
+        contents = {content: n for n, content in enumerate(dict.fromkeys(c.content for _, c in self._waiting))}
+        self._waiting = deque(sorted(self._waiting, key=lambda waiting: contents[waiting[1].content]))
         self._no_more = True
         self._wake.set()
         if self._work is not None:
@@ -89,14 +94,23 @@ class Proving:
             for done in self._pool.collect():
                 if done.bug is not None:
                     raise done.bug
-                self._found.append((done.item, done.result))
+                self._found += (done.result or {}).items()
             if len(self._found) >= _WRITTEN_AT_ONCE:
                 self._write()
             while self._pool.free and self._wait_s() == 0:
-                self._pool.start(self._waiting.popleft()[1])
+                self._pool.start(self._next())
             if self._waiting or self._pool.busy or not self._no_more:
                 await self._wake.wait(self._wait_s() if self._pool.free else None)
         self._write()
+
+    def _next(self) -> tuple[Chunk, ...]:
+        """The chunk whose turn it is; when no request waits for a worker any more, with others of its document."""
+        chunks = [self._waiting.popleft()[1]]
+        while self._no_more and self._waiting and len(chunks) < _IN_ONE_CALL:
+            if self._waiting[0][1].content != chunks[0].content:
+                break
+            chunks.append(self._waiting.popleft()[1])
+        return tuple(chunks)
 
     def _wait_s(self) -> float | None:
         """How long until the next chunk's turn; None when none waits."""
@@ -107,21 +121,28 @@ class Proving:
     def _write(self) -> None:
         with self._ledger.transaction():
             for chunk, proof in self._found:
-                if proof is not None:
-                    self._ledger.record_proof(chunk.id, proof, pdf.PROVER)
+                self._ledger.record_proof(chunk.id, proof, pdf.PROVER)
         self._found.clear()
 
-    async def _prove(self, chunk: Chunk) -> ChunkProof | None:
-        """None for what another run may look at: the file is not the one that was read, or cannot be opened now."""
-        source = self._place(chunk.content)
-        result = self._ledger.full_record(chunk.id).result
-        if source is None or result is None:
-            return None
-        claims = aggregator.claims(result, chunk.pages)
+    async def _prove(self, chunks: tuple[Chunk, ...]) -> Mapping[Chunk, ChunkProof]:
+        """Chunks of one content. Those that another run may look at are left out.
+
+        Of such a one the file is not the one that was read, or cannot be opened now.
+        """
+        source = self._place(chunks[0].content)
+        results = ((chunk, self._ledger.full_record(chunk.id).result) for chunk in chunks)
+        claims = {chunk: aggregator.claims(result, chunk.pages) for chunk, result in results if result is not None}
+        if source is None or not claims:
+            return {}
         try:
-            proof: ChunkProof = await self._reader.read(source, _PROVE, chunk.pages, claims)
-        except SandboxError:  # the file makes whoever looks into it crash or hang, unless it was written to meanwhile
-            return None if pdf.is_changed(source) else ChunkProof.not_checkable(claims)
+            asked = tuple((chunk.pages, of_chunk) for chunk, of_chunk in claims.items())
+            return dict(zip(claims, await self._reader.read(source, _PROVE, asked), strict=True))
+        except SandboxError:
+            if len(claims) > 1:  # one of them may be to blame
+                return {chunk: proof for one in claims for chunk, proof in (await self._prove((one,))).items()}
+            if pdf.is_changed(source):
+                return {}
+            # The file makes whoever looks into it crash or hang.
+            return {chunk: ChunkProof.not_checkable(of_chunk) for chunk, of_chunk in claims.items()}
         except (pdf.PdfError, pdf.SourceChangedError, OSError):
-            return None
-        return proof
+            return {}

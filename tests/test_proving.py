@@ -28,7 +28,7 @@ class Watched(Sandbox):
 
     async def call(self, size_bytes: int, function: str, *args: Any) -> Any:
         if function == proving._PROVE:
-            self.proven.append(str(args[1]))
+            self.proven += [str(pages) for pages, _ in args[1]]
             if self.refusal is not None:
                 raise self.refusal
         return await super().call(size_bytes, function, *args)
@@ -179,13 +179,31 @@ class Interrupting(Watched):
 
 def test_interrupted_while_quotes_are_looked_for_the_report_is_written(workspace: Workspace) -> None:
     """The run ends with 130 and says that some were not looked for; the next run looks for the rest."""
-    prepare(workspace)
+    pages = range(1, proving._IN_ONE_CALL + 3)
+    prepare(workspace, pages)
     read(workspace, Sandbox(1))
-    forget_proofs(workspace)
+    forget_proofs(workspace, pages)
 
     watched = Quiet()
     assert read(workspace, Interrupting(), watched) == 130
     assert "stopping: quotes that are being looked for are awaited, the next run looks" in watched.lines[-1]
-    assert sorted(map(str, checks(workspace))) == ["None", "None", "verified"]
+    assert sorted(map(str, checks(workspace))) == ["None"] * 2 + ["verified"] * proving._IN_ONE_CALL
     assert read(workspace, Watched()) == 0
-    assert checks(workspace) == ["verified"] * 3
+    assert checks(workspace) == ["verified"] * len(pages)
+
+
+def test_a_chunk_that_crashes_the_reader_takes_no_other_with_it(workspace: Workspace) -> None:
+    """Chunks that are looked at in one call are looked at again one by one; the one to blame is not checkable."""
+
+    class CrashingOverPage2(Watched):
+        async def call(self, size_bytes: int, function: str, *args: Any) -> Any:
+            if function == proving._PROVE and "2" in [str(pages) for pages, _ in args[1]]:
+                raise SandboxError("reading it crashed the reader")
+            return await super().call(size_bytes, function, *args)
+
+    prepare(workspace)
+    read(workspace, Sandbox(1))
+    forget_proofs(workspace)
+
+    assert read(workspace, CrashingOverPage2()) == 0
+    assert checks(workspace) == ["verified", "not_checkable", "verified"]
