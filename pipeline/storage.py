@@ -353,7 +353,12 @@ def _as_listed(path: str, info: Mapping[str, Any]) -> Listed:
     tag = next((info[key] for key in ("ETag", "etag") if info.get(key)), None)
     times = (info.get(key) for key in ("LastModified", "mtime", "updated", "last_modified", "Last-Modified"))
     time = next((time for time in times if time), None)
-    return Listed(path, size if isinstance(size, int) else None, _ns(time), str(tag) if tag else None)
+    return Listed(path, size if isinstance(size, int) else None, _ns(time), tag and _quoted(str(tag)))
+
+
+def _quoted(tag: str) -> str:
+    """An etag with its quotes (RFC 9110, 8.8.3), which some stores leave out, or only when they list."""
+    return tag if tag.endswith('"') else f'"{tag}"'
 
 
 def _ns(time: object) -> int:

@@ -16,11 +16,16 @@ from pipeline import scanner, storage
 from pipeline.domain import SourceFile
 from pipeline.errors import SettingsError
 from pipeline.file_cache import FileCache
+from pipeline.hashing import hashed
 from pipeline.pdf import Source, SourceChangedError
+from pipeline.reading import LocalReader
+from pipeline.sandbox import Sandbox
 from pipeline.scanner import Scan
 from pipeline.storage import Url
+from tests import stores
 from tests.buckets import SECRET, Bucket
 from tests.conftest import wait_until
+from tests.stores import AzureStore
 
 
 def scanned(folder: Url, include: tuple[str, ...] = ("**/*.pdf",), known: Scan | None = None) -> Scan:
@@ -206,6 +211,19 @@ def test_a_web_server_cannot_be_asked_for_patterns(bucket: Bucket, pattern: str)
     """It has no list of its files."""
     with pytest.raises(SettingsError, match="cannot be listed, for it is a web server"):
         scanned(Url.parsed(f"{bucket.address}/{bucket.name}/docs"), ("a.pdf", pattern))
+
+
+def test_an_etag_is_the_same_with_quotes_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some stores list it without; a file is not taken for one that was being written because of that."""
+    stores.use(monkeypatch, AzureStore({"container/docs/a.pdf": b"one"}))
+    folder, reader = Url.parsed("az://container/docs"), LocalReader(Sandbox(1), FileCache(folder=tmp_path))
+
+    async def all_hashed() -> list[SourceFile]:
+        return [file async for some in hashed(folder, scanned(folder).files, reader) for file in some]
+
+    [file] = asyncio.run(all_hashed())
+
+    assert (file.etag, file.problem, file.sha256) == ('"0x8DE"', None, hashlib.sha256(b"one").hexdigest())
 
 
 # --- the cache
