@@ -12,13 +12,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pipeline.errors import SettingsError
@@ -34,7 +34,9 @@ _PACKAGES = {  # by scheme: the package that fsspec needs, and the extra that br
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _CONNECT_S, _READ_S = 10, 30  # each wait for a byte; a large file may take as long as it comes
 _TRIES = 3  # of a file whose connection broke off; before that, s3fs goes on where it did
-_AT_ONCE = 16  # uploads and looks
+_AT_ONCE = 16  # uploads, looks and removals
+
+_Item = TypeVar("_Item")
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CONNECTION_STRING|CREDENTIAL|SAS")
 
 
@@ -213,29 +215,35 @@ def put(uploads: Iterable[Upload], about: Url) -> None:
     """
     with _explained(about):
         system = _filesystem(_scheme(about.address))
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
 
-            def one(upload: Upload) -> None:
-                kind = _CONTENT_TYPE[_scheme(about.address)](upload.content_type)
-                system.put_file(str(upload.file), upload.url.address, **kind)
+        def one(upload: Upload) -> None:
+            kind = _CONTENT_TYPE[_scheme(about.address)](upload.content_type)
+            system.put_file(str(upload.file), upload.url.address, **kind)
 
-            for _ in threads.map(one, uploads):
-                pass
+        _each(one, uploads)
 
 
 def delete(files: Iterable[Url], about: Url) -> None:
-    """Take files away; those that are not there are none the worse.
+    """Take files away, several at once; those that are not there are none the worse.
 
     Raises:
         SettingsError: one of them cannot be removed; it names ``about``, the folder of all.
     """
     with _explained(about):
         system = _filesystem(_scheme(about.address))
-        for file in files:
-            try:
-                system.rm_file(file.address)
-            except FileNotFoundError:
-                continue
+
+        def one(file: Url) -> None:
+            with suppress(FileNotFoundError):
+                system.rm_file(file.address)  # each by itself: s3fs keeps to itself what a bulk delete left
+
+        _each(one, files)
+
+
+def _each(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+    """Do it for all, several at once; what went wrong first ends it."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for _ in threads.map(work, items):
+            pass
 
 
 def reason(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from pipeline.storage import Url
 from tests import stores
 from tests.buckets import SECRET, Bucket
 from tests.conftest import wait_until
-from tests.stores import AzureStore
+from tests.stores import AzureStore, MemoryStore
 
 
 def scanned(folder: Url, include: tuple[str, ...] = ("**/*.pdf",), known: Scan | None = None) -> Scan:
@@ -224,6 +224,43 @@ def test_an_etag_is_the_same_with_quotes_and_without(tmp_path: Path, monkeypatch
     [file] = asyncio.run(all_hashed())
 
     assert (file.etag, file.problem, file.sha256) == ('"0x8DE"', None, hashlib.sha256(b"one").hexdigest())
+
+
+# --- removing
+
+
+def test_files_are_removed_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand, one after the other, take hours; one that is not there is none the worse."""
+    folder = Url.parsed("az://container/docs")
+    store = InPairs({f"container/docs/{number}": b"" for number in range(4)})
+    stores.use(monkeypatch, store)
+
+    storage.delete([folder / str(number) for number in range(6)], folder)
+
+    assert store.objects == {}
+
+
+class InPairs(MemoryStore):
+    """Removes a file when a second one is to be removed at the same time."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        super().__init__(objects)
+        self._pair = asyncio.Barrier(2)
+
+    async def _rm_file(self, path: str, **more: object) -> None:
+        async with asyncio.timeout(10):
+            await self._pair.wait()
+        await super()._rm_file(path, **more)
+
+
+def test_a_file_that_may_not_be_removed_is_told(bucket: Bucket) -> None:
+    """With the folder, whichever of them it is."""
+    bucket.put("r/a", b"")
+    bucket.fail({"r/a": {"DELETE": [403]}})
+    folder = Url.parsed(f"s3://{bucket.name}/r")
+
+    with pytest.raises(SettingsError, match=rf"^{folder}: access is denied"):
+        storage.delete([folder / "a", folder / "b"], folder)
 
 
 # --- the cache
