@@ -128,6 +128,8 @@ def listed(folder: Url) -> list[Listed]:
         system = _filesystem(_scheme(folder.address))
         start = system._strip_protocol(folder.address) + "/"
         found: Mapping[str, Mapping[str, Any]] = system.find(folder.address, detail=True)
+        if not found:
+            _check_container(system, folder)
         return [
             _as_listed(name.removeprefix(start), info)
             for name, info in found.items()
@@ -203,6 +205,7 @@ def head(file: Url, count: int) -> bytes | None:
         except FileNotFoundError as error:
             if "bucket" in str(error).lower():
                 raise
+            _check_container(system, file)
             return None
         return data
 
@@ -280,6 +283,20 @@ def _check_host(scheme: str, rest: str) -> None:
         raise ValueError('must be an address like "https://host/folder"')
     if scheme == "http" and address.hostname not in _LOOPBACK:
         raise ValueError("must begin with https://; http:// is for this machine alone")
+
+
+def _check_container(system: Any, place: Url) -> None:
+    """Raise FileNotFoundError if there is no such container: to adlfs one has nothing in it.
+
+    The right to read what is in a container need not include a look at itself, so any other answer says nothing.
+    """
+    if _scheme(place.address) == "az":
+        try:
+            system.info(system._strip_protocol(place.address).partition("/")[0])
+        except FileNotFoundError:
+            raise
+        except Exception:  # noqa: BLE001
+            return
 
 
 def _scheme(url: str) -> str:

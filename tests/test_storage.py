@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,32 @@ def test_a_marker_of_a_folder_is_no_document(bucket: Bucket) -> None:
     bucket.put("docs/sub/", b"")
 
     assert scanned(Url.parsed(f"s3://{bucket.name}/docs")).files == ()
+
+
+def test_a_container_that_is_not_there_is_no_empty_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the source and as the place of the report; an empty folder in one that is there is one."""
+    stores.use(monkeypatch, AzureStore({"container/docs/a.pdf": b""}))
+
+    for look in (storage.listed, lambda folder: storage.head(folder / "report.json", 9)):
+        with pytest.raises(SettingsError, match=r"^az://contaner/docs.*: not found \(.*contaner"):
+            look(Url.parsed("az://contaner/docs"))
+
+    assert storage.listed(Url.parsed("az://container/empty")) == []
+    assert storage.head(Url.parsed("az://container/empty/report.json"), 9) is None
+
+
+def test_a_container_that_may_not_be_looked_at_itself_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signature may allow what is in it alone."""
+
+    class Limited(AzureStore):
+        async def _info(self, path: str, **more: object) -> dict[str, Any]:
+            if "/" not in path:
+                raise PermissionError(path)
+            return await super()._info(path, **more)
+
+    stores.use(monkeypatch, Limited({"container/docs/a.pdf": b""}))
+
+    assert storage.listed(Url.parsed("az://container/empty")) == []
 
 
 @pytest.mark.parametrize(
