@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -145,10 +145,7 @@ class FileCache:
         self._parts[part] = source.size_bytes
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells it from what a killed process left
-            await storage.download(source.path, part)
-            sha256 = await asyncio.to_thread(_flushed_hash, part)
-            if source.sha256 and sha256 != source.sha256:
-                raise SourceChangedError(source.path)
+            sha256 = await _downloaded(source, part)
             place = folder / sha256
             if _has_size(place, part.stat().st_size):  # others read it, and know it by its time
                 part.unlink()
@@ -205,6 +202,22 @@ def _lock(path: Path) -> int | None:
             return descriptor
     os.close(descriptor)  # it was removed a moment ago
     return None
+
+
+async def _downloaded(source: Source, part: Path) -> str:
+    """Bring a source, or a twin that still has its bytes, and say what the hash of what came is."""
+    waiting = deque((source.path, *source.twins))
+    while True:
+        url = waiting.popleft()
+        try:
+            await storage.download(url, part)
+            sha256 = await asyncio.to_thread(_flushed_hash, part)
+            if source.sha256 not in ("", sha256):
+                raise SourceChangedError(url)
+            return sha256
+        except (OSError, SourceChangedError):
+            if not waiting:
+                raise
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:

@@ -16,6 +16,7 @@ from pipeline.sandbox import SandboxError
 from pipeline.storage import Url
 
 _INSPECT = "pipeline.inspector:inspect"
+_MOST_TWINS = 3
 
 Sources = Mapping[str, Sequence[Source]]
 """Where each content lies: in as many places as it has twins."""
@@ -38,8 +39,14 @@ def sources(folder: Path | Url, files: Iterable[SourceFile]) -> Sources:
 
 
 def place(places: Sources, content: str) -> Source | None:
-    """Where a content still lies as it was when it was hashed; None where it does not any more."""
-    return next((place for place in places.get(content, ()) if not pdf.is_changed(place)), None)
+    """Where a content still lies as it was when it was hashed; None where it does not any more.
+
+    Whether a remote one does is known when it is brought, so it has some of its twins with it.
+    """
+    found = next((place for place in places.get(content, ()) if not pdf.is_changed(place)), None)
+    if found is None or not found.is_remote:
+        return found
+    return replace(found, twins=tuple(twin.path for twin in places[content][1 : 1 + _MOST_TWINS]))
 
 
 async def opened(places: Sources, reader: Reader, at_once: int) -> AsyncGenerator[Sequence[Content], None]:
@@ -47,7 +54,7 @@ async def opened(places: Sources, reader: Reader, at_once: int) -> AsyncGenerato
 
     Closed early, it gives up what it is at.
     """
-    waiting = iter([(sha256, sources[0]) for sha256, sources in places.items()])
+    waiting = ((sha256, place(places, sha256) or sources[0]) for sha256, sources in places.items())
     running: list[asyncio.Task[Content | None]] = []
     try:
         while True:

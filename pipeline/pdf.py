@@ -82,13 +82,15 @@ class SourceChangedError(Exception):
 class Source:
     """Where a content lies and how to tell that it is still the same.
 
-    ``path`` may be a URL: then ``sha256`` is what its bytes are known to be, "" if nobody has seen them.
+    ``path`` may be a URL: then ``sha256`` is what its bytes are known to be, "" if nobody has seen them, and ``twins``
+    are URLs that had the same bytes, for when these are no longer there.
     """
 
     path: str
     size_bytes: int
     mtime_ns: int
     sha256: str = ""
+    twins: tuple[str, ...] = ()
 
     @property
     def is_remote(self) -> bool:

@@ -8,6 +8,7 @@ import hashlib
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,18 @@ def test_other_bytes_are_never_filed_under_a_hash(bucket: Bucket, tmp_path: Path
         asyncio.run(read(FileCache(folder=tmp_path / "files"), source))
 
     assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_a_twin_is_brought_in_the_place_of_what_is_gone_or_changed(bucket: Bucket, tmp_path: Path) -> None:
+    """Until one has the bytes; the last one's trouble is told if none has."""
+    bucket.put("changed.pdf", b"two")
+    bucket.put("twin.pdf", b"one")
+    changed, twin = (f"s3://{bucket.name}/{name}.pdf" for name in ("changed", "twin"))
+    source = remote(bucket, "gone.pdf", b"one")
+
+    with pytest.raises(SourceChangedError, match=changed):
+        asyncio.run(read(FileCache(folder=tmp_path), replace(source, twins=(changed,))))
+    assert asyncio.run(read(FileCache(folder=tmp_path), replace(source, twins=(changed, twin)))) == b"one"
 
 
 def test_a_copy_that_lost_its_end_is_made_anew(bucket: Bucket, tmp_path: Path) -> None:

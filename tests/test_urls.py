@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline import check, job, storage
-from pipeline.domain import DocumentStatus, RunStatus
+from pipeline.domain import DocumentStatus, QuoteCheck, RunStatus
 from pipeline.errors import ExitCode, LedgerError, SettingsError
 from pipeline.ledger import Ledger
 from pipeline.storage import Url
@@ -160,6 +160,18 @@ def test_an_object_that_is_replaced_during_a_run_is_not_filed_under_the_old_hash
     assert (first.run.exit_code, first.spending.requests) == (ExitCode.INCOMPLETE, 0)
     assert (second.run.exit_code, second.spending.requests) == (ExitCode.COMPLETE, 1)
     assert "K002" in second.documents[0].risks[0].quote
+
+
+def test_a_twin_stands_in_for_an_object_that_is_replaced(bucket: Bucket, workspace: Workspace, tmp_path: Path) -> None:
+    """To be opened, sent and proven."""
+    put(bucket, workspace, "a.pdf", 1)
+    put(bucket, workspace, "b.pdf", 1)
+    write_job(workspace, bucket)
+
+    result = workspace.run(observer=Replacing(bucket, b"other", tmp_path / "cache"))
+
+    assert (result.run.exit_code, result.spending.requests) == (ExitCode.COMPLETE, 1)
+    assert result.documents[1].risks[0].quote_check is QuoteCheck.VERIFIED
 
 
 def test_an_object_that_cannot_be_read_has_its_reason_alone(bucket: Bucket, workspace: Workspace) -> None:
