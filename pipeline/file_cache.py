@@ -79,6 +79,8 @@ class FileCache:
                 yield local
         finally:
             self._wanted[path] -= 1
+            if not self._wanted[path]:
+                del self._wanted[path]
             self._keep_to_the_bound(path.parent)
 
     @asynccontextmanager
@@ -140,23 +142,16 @@ class FileCache:
     async def _bring(self, source: Source) -> Path:
         folder = self._place()
         self._make_room(folder, source.size_bytes)
-        descriptor, name = tempfile.mkstemp(prefix=_PART_PREFIX, dir=folder)  # mode 0600
-        part = Path(name)
-        self._parts[part] = source.size_bytes
+        part = _Part(folder)
+        self._parts[part.path] = source.size_bytes
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells it from what a killed process left
             sha256 = await _downloaded(source, part)
             place = folder / sha256
-            if _has_size(place, part.stat().st_size):  # others read it, and know it by its time
-                part.unlink()
-            else:
-                part.replace(place)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+            if not _has_size(place, part.path.stat().st_size):  # else others read it, and know it by its time
+                part.path.replace(place)
         finally:
-            del self._parts[part]
-            os.close(descriptor)
+            del self._parts[part.path]
+            part.close()
         return place
 
     def _place(self) -> Path:
@@ -190,6 +185,28 @@ class FileCache:
         self._room_bytes -= size_bytes
 
 
+class _Part:
+    """A file that is being brought: its lock tells it from what a killed process left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor, name = tempfile.mkstemp(prefix=_PART_PREFIX, dir=folder)
+        self.path = Path(name)
+
+    def held(self) -> Path:
+        """Where it is, under its lock; made anew if somebody removed it."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        while not _is_at(self.path, self._descriptor):
+            os.close(self._descriptor)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        return self.path
+
+    def close(self) -> None:
+        """Remove what still bears its name."""
+        self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
 def _lock(path: Path) -> int | None:
     """A descriptor that keeps a file from being removed, None if there is none."""
     try:
@@ -197,21 +214,28 @@ def _lock(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    with suppress(FileNotFoundError):
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
+    if _is_at(path, descriptor):
+        return descriptor
     os.close(descriptor)  # it was removed a moment ago
     return None
 
 
-async def _downloaded(source: Source, part: Path) -> str:
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+async def _downloaded(source: Source, part: _Part) -> str:
     """Bring a source, or a twin that still has its bytes, and say what the hash of what came is."""
     waiting = deque((source.path, *source.twins))
     while True:
         url = waiting.popleft()
         try:
-            await storage.download(url, part)
-            sha256 = await asyncio.to_thread(_flushed_hash, part)
+            await storage.download(url, part.held)
+            sha256 = await asyncio.to_thread(_flushed_hash, part.path)
             if source.sha256 not in ("", sha256):
                 raise SourceChangedError(url)
             return sha256

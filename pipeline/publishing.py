@@ -102,7 +102,7 @@ def _adopted(folder: Url, job: str) -> Collection[str]:
     with tempfile.TemporaryDirectory(prefix="docpipe-") as place:
         copy = Path(place) / _REPORT
         try:
-            asyncio.run(storage.download(str(folder / _REPORT), copy))
+            asyncio.run(storage.download(str(folder / _REPORT), lambda: copy))
         except OSError as error:
             raise SettingsError(f"{folder}: {error.strerror}") from None
         return reports.files_of(copy)

@@ -34,6 +34,7 @@ _PACKAGES = {  # by scheme: the package that fsspec needs, and the extra that br
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _CONNECT_S, _READ_S = 10, 30  # each wait for a byte; a large file may take as long as it comes
 _TRIES = 3  # of a file whose connection broke off; before that, s3fs goes on where it did
+_PAUSE_S = 1.0  # between these
 _AT_ONCE = 16  # uploads, looks and removals
 
 _Item = TypeVar("_Item")
@@ -160,8 +161,10 @@ def looked_at(folder: Url, paths: Iterable[str]) -> list[Listed | tuple[str, str
             return list(threads.map(look, paths))
 
 
-async def download(url: str, target: Path) -> None:
-    """Bring a file here, in blocks; what is at ``target`` is overwritten.
+async def download(url: str, target: Callable[[], Path]) -> None:
+    """Bring a file here, in blocks, over what is at ``target``.
+
+    That is asked for before each try: some libraries remove what they could not finish.
 
     Raises:
         OSError: it cannot be had; ``strerror`` says why.
@@ -171,12 +174,12 @@ async def download(url: str, target: Path) -> None:
     more = _ONE_STREAM.get(_scheme(url), {})
     for left in reversed(range(_TRIES)):
         try:
-            await _in_its_loop(system, system._get_file(url, str(target), **more))
+            await _in_its_loop(system, system._get_file(url, str(target()), **more))
             return
         except Exception as error:  # noqa: BLE001
             if not left or _is_final(error):
                 raise OSError(errno.EIO, reason(error)) from None
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(_PAUSE_S)
 
 
 async def etag(url: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -154,8 +154,8 @@ def test_a_copy_that_is_held_stays_the_same_while_another_job_hashes_the_same_by
 ) -> None:
     """Two jobs over one cache: what one is reading is not taken for changed because the other has brought it too."""
 
-    async def download(url: str, target: Path) -> None:
-        target.write_bytes(b"%PDF-")
+    async def download(url: str, target: Callable[[], Path]) -> None:
+        target().write_bytes(b"%PDF-")
 
     monkeypatch.setattr("pipeline.storage.download", download)
 

@@ -27,7 +27,7 @@ from pipeline.storage import Url
 from tests import stores
 from tests.buckets import SECRET, Bucket
 from tests.conftest import wait_until
-from tests.stores import AzureStore, MemoryStore
+from tests.stores import AzureStore, GoogleStore, MemoryStore
 
 
 def scanned(folder: Url, include: tuple[str, ...] = ("**/*.pdf",), known: Scan | None = None) -> Scan:
@@ -344,12 +344,45 @@ def test_a_copy_that_lost_its_end_is_made_anew(bucket: Bucket, tmp_path: Path) -
     assert asyncio.run(read(FileCache(folder=tmp_path), source)) == b"one"
 
 
-def test_a_connection_that_breaks_off_is_tried_again(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_connection_that_breaks_off_is_tried_again(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What came is not taken for the file."""
+    monkeypatch.setattr(storage, "_PAUSE_S", 0)
     bucket.put("a.pdf", b"one")
     bucket.fail({"a.pdf": {"GET": [503, 0]}})
 
     assert asyncio.run(read(FileCache(folder=tmp_path), remote(bucket, "a.pdf", b"one"))) == b"one"
+
+
+def test_what_comes_is_locked_in_each_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the library removed the file of the one before; no other process takes it for what a kill left."""
+    locked: list[bool] = []
+
+    class Watched(GoogleStore):
+        async def _get_file(self, path: str, target: str, **more: object) -> None:
+            await super()._get_file(path, target, **more)
+            locked.append(is_locked(Path(target)))
+
+    monkeypatch.setattr(storage, "_PAUSE_S", 0)
+    stores.use(monkeypatch, Watched({"bucket/a.pdf": b"one"}))
+
+    found = asyncio.run(FileCache(folder=tmp_path).hash(Source("gs://bucket/a.pdf", 3, 0)))
+
+    assert locked == [True]
+    assert [path.name for path in tmp_path.iterdir()] == [found.sha256]
+
+
+def test_nothing_is_remembered_of_files_that_nobody_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many an archive has; one whose bytes are others now is forgotten too."""
+    stores.use(monkeypatch, MemoryStore({"bucket/a.pdf": b"one", "bucket/b.pdf": b"two"}))
+    cache, one = FileCache(folder=tmp_path), hashlib.sha256(b"one").hexdigest()
+
+    assert asyncio.run(read(cache, Source("gs://bucket/a.pdf", 3, 0, one))) == b"one"
+    with pytest.raises(SourceChangedError):
+        asyncio.run(read(cache, Source("gs://bucket/b.pdf", 3, 0, "0" * 64)))
+
+    assert (len(cache._wanted), len(cache._parts), len(cache._coming)) == (0, 0, 0)
 
 
 def test_what_was_used_longest_ago_makes_room(bucket: Bucket, tmp_path: Path) -> None:
