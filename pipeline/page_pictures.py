@@ -15,9 +15,9 @@ _MOST_CRASHES = 2  # of one document: each may take as long as the sandbox allow
 
 
 def drawer(
-    reader: Reader, sources: Mapping[str, Source]
+    reader: Reader, sources: Mapping[str, Source], at_once: Callable[[], int]
 ) -> Callable[[DocumentResult, Sequence[int]], Mapping[int, PagePicture]]:
-    """A function that draws pages of a document, as many at once as there are processes.
+    """A function that draws pages of a document, ``at_once`` of them: as many as the one host that gets it can.
 
     ``sources`` says by path where documents lie. Pages that cannot be drawn, because the file is gone, was changed,
     or crashes what draws it, are left out.
@@ -25,13 +25,13 @@ def drawer(
 
     def draw(document: DocumentResult, pages: Sequence[int]) -> Mapping[int, PagePicture]:
         source = sources.get(document.path)
-        return asyncio.run(_drawn(reader, source, pages)) if source and pages else {}
+        return asyncio.run(_drawn(reader, source, pages, at_once())) if source and pages else {}
 
     return draw
 
 
-async def _drawn(reader: Reader, source: Source, pages: Sequence[int]) -> dict[int, PagePicture]:
-    shares = [share for start in range(reader.processes) if (share := pages[start :: reader.processes])]
+async def _drawn(reader: Reader, source: Source, pages: Sequence[int], at_once: int) -> dict[int, PagePicture]:
+    shares = [share for start in range(at_once) if (share := pages[start::at_once])]
     found: dict[int, PagePicture] = {}
     for part in await asyncio.gather(*(_share(reader, source, share) for share in shares)):
         found |= part

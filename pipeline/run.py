@@ -104,7 +104,7 @@ def run_job(
                 work = _read(job, secrets, options, sandbox, hosts, observer, ledger, files, contents, run.id)
                 stop = asyncio.run(work)
                 result, to_remember = _result(job, ledger, files, contents, run, stop)
-                _write(result, job, files, hosts)
+                _write(result, job, files, hosts, lambda: max(host.processes for host in hosts.engine.hosts()))
                 sandbox.stop()
                 unfinished = [d.path for d in result.documents if _is_unfinished(d)]
                 ledger.finish_run(result.run, unfinished, to_remember)
@@ -143,7 +143,7 @@ def report_job(
             asyncio.run(_prove_again(job, reader, observer, ledger, files))
             result = _last_result(job, ledger)
             if result is not None:
-                _write(result, job, files, reader)
+                _write(result, job, files, reader, lambda: reader.processes)
             return result
 
 
@@ -155,10 +155,12 @@ async def _prove_again(
         await _prove(proving, Standing(job, ledger, files, ledger.contents(pdf.READER)), observer)
 
 
-def _write(result: RunResult, job: Job, files: Iterable[SourceFile], reader: Reader) -> None:
+def _write(
+    result: RunResult, job: Job, files: Iterable[SourceFile], reader: Reader, at_once: Callable[[], int]
+) -> None:
     folder = job.source.folder
     sources = {file.path: opening.source(folder, file) for file in files}
-    originals = reports.Originals(folder, page_pictures.drawer(reader, sources))
+    originals = reports.Originals(folder, page_pictures.drawer(reader, sources, at_once))
     place = job.report.folder
     if isinstance(place, Url):
         mirror = publishing.mirror(job.ledger.path, job.name)

@@ -137,17 +137,33 @@ def test_a_page_that_crashes_what_draws_it_costs_no_other_its_picture(
     monkeypatch.setattr(page_pictures, "_DRAW", f"{__name__}:crashing")
     source = source_of(write_pdf(tmp_path / "a.pdf", ["Words"]))
     with Sandbox(2) as sandbox:
-        draw = page_pictures.drawer(LocalReader(sandbox), {"a.pdf": source})
+        draw = page_pictures.drawer(LocalReader(sandbox), {"a.pdf": source}, lambda: 2)
 
         assert set(draw(a_document("a.pdf"), [1, 2, 3, 4, 5])) == {1, 2, 4, 5}
         assert draw(a_document("a.pdf"), [3]) == {}
+
+
+def test_a_document_is_opened_as_often_as_one_host_has_processes(tmp_path: Path) -> None:
+    """However many there are on all hosts: what is about one document goes to one."""
+
+    class Counting(LocalReader):
+        async def read(self, source: Source, function: str, *args: object) -> dict[int, str]:
+            shares.append(args[0])
+            return {}
+
+    shares: list[object] = []
+    reader = Counting(Sandbox(1))
+
+    page_pictures.drawer(reader, {"a.pdf": Source("a.pdf", 7, 7)}, lambda: 2)(a_document("a.pdf"), range(1, 10))
+
+    assert shares == [range(1, 10, 2), range(2, 10, 2)]
 
 
 def test_a_document_that_is_gone_has_no_pictures(tmp_path: Path) -> None:
     """As in a report that is written again after the folder was cleared."""
     source = Source(str(tmp_path / "gone.pdf"), 7, 7)
     with Sandbox(1) as sandbox:
-        draw = page_pictures.drawer(LocalReader(sandbox), {"gone.pdf": source})
+        draw = page_pictures.drawer(LocalReader(sandbox), {"gone.pdf": source}, lambda: 1)
 
         assert draw(a_document("gone.pdf"), [1]) == draw(a_document("never.pdf"), [1]) == {}
 
