@@ -34,6 +34,11 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         waiting.replace(self.folder / (key + _SUFFIX))
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # its name too
+        finally:
+            os.close(descriptor)
 
     def get(self, key: str) -> Outcome | None:
         """The outcome kept for an attempt; None if there is none that can be read."""

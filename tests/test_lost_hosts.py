@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,6 +129,22 @@ def test_a_host_that_is_back_keeps_the_outcome_that_the_driver_did_not_get(tmp_p
 
     asyncio.run(scene())
     assert attempt_key(1, "c") in engine.kept
+
+
+def test_an_outcome_that_was_put_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written and then the folder that names it are flushed, the folder after it has the name."""
+    results, flushed = Results(tmp_path / "results"), []
+    flush = os.fsync
+
+    def seen(descriptor: int) -> None:
+        flush(descriptor)
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), sorted(results.keys())))
+
+    monkeypatch.setattr(os, "fsync", seen)
+    results.put("1-c", ANSWER)
+
+    assert flushed == [(False, []), (True, ["1-c"])]
+    assert results.get("1-c") == ANSWER
 
 
 def test_an_answer_that_cannot_be_kept_on_the_host_reaches_the_driver_all_the_same(tmp_path: Path) -> None:
