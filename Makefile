@@ -33,7 +33,7 @@ test: .venv/ready-to-develop
 	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-ray: .venv/ready-for-ray
-	@$(BIN)/pytest -m ray tests/test_engines.py tests/test_ray_errors.py tests/test_ray_kills.py
+	@$(BIN)/pytest -m ray tests/test_engines.py tests/test_ray_errors.py tests/test_ray_kills.py tests/test_scale.py
 
 check: .venv/ready-to-develop
 	$(BIN)/ruff check .
