@@ -17,8 +17,8 @@ import shutil
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,7 +142,8 @@ class FileCache:
     async def _bring(self, source: Source) -> Path:
         folder = self._place()
         self._make_room(folder, source.size_bytes)
-        part = _Part(folder)
+        with _naming(folder):
+            part = _Part(folder)
         self._parts[part.path] = source.size_bytes
         try:
             sha256 = await _downloaded(source, part)
@@ -156,13 +157,8 @@ class FileCache:
 
     def _place(self) -> Path:
         folder = self._folder or users_folder()
-        try:
+        with _naming(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingsError(
-                f"the folder for copies of remote files cannot be made: {printable(str(error))}; set XDG_CACHE_HOME to"
-                " a folder that can be written"
-            ) from None
         return folder
 
     def _keep_to_the_bound(self, folder: Path) -> None:
@@ -183,6 +179,18 @@ class FileCache:
                 room_bytes += facts.st_size * (not self._wanted[path] and _removed(path))
             self._room_bytes = min(room_bytes, wanted_bytes)
         self._room_bytes -= size_bytes
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Say where on this machine nothing can be made, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"no copies of remote files can be made in {printable(str(folder))} on this machine: {error.strerror}; "
+            "set XDG_CACHE_HOME to a folder that can be written"
+        ) from None
 
 
 class _Part:
@@ -239,9 +247,19 @@ async def _downloaded(source: Source, part: _Part) -> str:
             if source.sha256 not in ("", sha256):
                 raise SourceChangedError(url)
             return sha256
-        except (OSError, SourceChangedError):
+        except (OSError, SourceChangedError) as error:
+            if isinstance(error, OSError) and error.errno in storage.DISK_IS_FULL:
+                raise _full(part.path.parent, error) from None
             if not waiting:
                 raise
+
+
+def _full(folder: Path, error: OSError) -> OSError:
+    return OSError(
+        error.errno,
+        f"no room for a copy in {printable(str(folder))} ({error.strerror}); make room there, lower cache_mb, or set "
+        "XDG_CACHE_HOME to a folder on another disk",
+    )
 
 
 def _has_size(path: Path, size_bytes: int) -> bool:

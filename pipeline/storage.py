@@ -31,6 +31,7 @@ _PACKAGES = {  # by scheme: the package that fsspec needs, and the extra that br
     "https": ("aiohttp", "https"),
     "http": ("aiohttp", "https"),
 }
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _CONNECT_S, _READ_S = 10, 30  # each wait for a byte; a large file may take as long as it comes
 _TRIES = 3  # of a file whose connection broke off; before that, s3fs goes on where it did
@@ -167,7 +168,7 @@ async def download(url: str, target: Callable[[], Path]) -> None:
     That is asked for before each try: some libraries remove what they could not finish.
 
     Raises:
-        OSError: it cannot be had; ``strerror`` says why.
+        OSError: it cannot be had; ``strerror`` says why, ``errno`` is one of ``DISK_IS_FULL`` or ``EIO``.
         SettingsError: the package is missing.
     """
     system = _filesystem(_scheme(url))
@@ -177,6 +178,8 @@ async def download(url: str, target: Callable[[], Path]) -> None:
             await _in_its_loop(system, system._get_file(url, str(target()), **more))
             return
         except Exception as error:  # noqa: BLE001
+            if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+                raise OSError(error.errno, error.strerror) from None
             if not left or _is_final(error):
                 raise OSError(errno.EIO, reason(error)) from None
         await asyncio.sleep(_PAUSE_S)
@@ -370,9 +373,7 @@ def _explained(place: Url) -> Iterator[None]:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying again helps nobody: it is not there, the disk here is full, the library waited long enough."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return True
+    """Whether trying again helps nobody: it is not there, or the library waited long enough."""
     return isinstance(error, FileNotFoundError | PermissionError) or "Timeout" in type(error).__name__
 
 

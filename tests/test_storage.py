@@ -485,13 +485,34 @@ def test_a_download_that_is_given_up_leaves_nothing(bucket: Bucket, tmp_path: Pa
     assert list(folder.iterdir()) == []
 
 
-def test_a_place_that_takes_no_copies_is_told(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the variable that names another."""
+def test_a_place_that_takes_no_copies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the folder or a file in it cannot be made: by its name, with the variable that names another."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 
-    with pytest.raises(SettingsError, match="set XDG_CACHE_HOME to a folder that can be written"):
-        asyncio.run(FileCache().hash(remote(bucket, "a.pdf", b"")))
+    with pytest.raises(SettingsError, match=rf"{tmp_path}/file/docpipe/files .*; set XDG_CACHE_HOME to a folder"):
+        asyncio.run(FileCache().hash(Source("s3://bucket/a.pdf", 1, 0)))
+
+    with pytest.raises(SettingsError, match=r"^no copies of remote files can be made in /proc/self on this machine: "):
+        asyncio.run(FileCache(folder=Path("/proc/self")).hash(Source("s3://bucket/a.pdf", 1, 0)))
+
+
+def test_a_full_disk_is_told_with_the_folder_that_lies_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and what came so far is removed."""
+
+    class Large(MemoryStore):
+        async def _get_file(self, path: str, target: str, **_: object) -> None:
+            tries.append(path)
+            await asyncio.to_thread(Path("/dev/full").write_bytes, b"%PDF-")
+
+    tries: list[str] = []
+    stores.use(monkeypatch, Large({}))
+
+    with pytest.raises(OSError, match=f"no room for a copy in {tmp_path} .No space left on device.; make room there"):
+        asyncio.run(FileCache(folder=tmp_path).hash(Source("gs://bucket/a.pdf", 1, 0)))
+
+    assert len(tries) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_message_holds_a_secret(bucket: Bucket) -> None:
