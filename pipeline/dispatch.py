@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -43,6 +43,7 @@ from pipeline.verdicts import Again, Blameless, Failed, Judge, Parts, Stop, Try
 from pipeline.workers import Feed, Finished, Pool, Wake
 
 _SPOOLED_AHEAD_BYTES = 200_000_000
+_TAKEN_AHEAD = 10_000  # tasks: memory must not grow with the folder
 _NOTHING = Reservation()
 
 
@@ -161,6 +162,8 @@ class Dispatcher:
         self._sending: Pool[_Item, Outcome] = Pool(self._send, rules.concurrency, self._wake)
         self._feed: Feed[_Item] = Feed(rules.concurrency)
         self._expects_more = True
+        self._unsent = 0  # tasks that were taken and whose turn has not come
+        self._has_few = asyncio.Event()
         self._left: Counter[str] = Counter()  # by content, the chunks of this run that are not answered
         self._given: set[str] = set()  # the ids of all its chunks
         self._in_flight = 0
@@ -209,15 +212,26 @@ class Dispatcher:
             async for tasks in due:
                 is_any = True
                 self._give([task for task in tasks if isinstance(task, Chunk)])
-                self._feed.add(_Item(task, self._rules.max_tokens) for task in tasks)
+                self._unsent += len(tasks)
+                self._feed.add(self._fresh(tasks))
                 self._observer.due(tasks)
                 self._wake.set()
+                self._has_few.clear()
+                if self._unsent > _TAKEN_AHEAD:  # files are opened faster than their chunks are sent
+                    await self._has_few.wait()
             if is_any:  # else this goes on with what another way of sending has told
                 self._observer.all_due()
         except Exception as error:  # noqa: BLE001 - what is in flight is awaited before this is raised
             self._stop_for_bug(error)
         self._expects_more = False
         self._wake.set()
+
+    def _fresh(self, tasks: Sequence[Task]) -> Iterator[_Item]:
+        for task in tasks:
+            self._unsent -= 1
+            if self._unsent <= _TAKEN_AHEAD:
+                self._has_few.set()
+            yield _Item(task, self._rules.max_tokens)
 
     def _is_at_work(self) -> bool:
         waits = self._expects_more and not self._feed.stopped

@@ -122,6 +122,7 @@ class Proving:
         with self._ledger.transaction():
             for chunk, proof in self._found:
                 self._ledger.record_proof(chunk.id, proof, pdf.PROVER)
+                self._given.discard(chunk.id)  # from now on the ledger knows
         self._found.clear()
 
     async def _prove(self, chunks: tuple[Chunk, ...]) -> Mapping[Chunk, ChunkProof]:

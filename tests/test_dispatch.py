@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import planner
+from pipeline import dispatch, planner
 from pipeline.dispatch import Dispatcher, Rules
 from pipeline.domain import (
     Answer,
@@ -837,6 +837,21 @@ def send_as_it_comes(stage: Stage, due: Callable[[], AsyncIterator[Sequence[Task
 
     with Ledger.writing(stage.path) as ledger:
         return asyncio.run(within_deadline())
+
+
+def test_no_more_is_looked_for_than_can_soon_be_sent(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are opened faster than their chunks are sent: what waits in memory does not grow with the folder."""
+    monkeypatch.setattr(dispatch, "_TAKEN_AHEAD", 5)
+    stage, ahead = Stage(path, Actor(always(ANSWER)), concurrency=2), []
+
+    async def due() -> AsyncIterator[Sequence[Task]]:
+        for number, task in enumerate(singles(60)):
+            ahead.append(number - len(stage.actor.prepared))
+            yield [task]
+
+    assert send_as_it_comes(stage, due) is None
+    assert len(stage.actor.sent) == 60
+    assert 5 <= max(ahead) <= 8  # two are being made ready, one is being given
 
 
 def test_what_is_due_is_sent_while_more_is_looked_for(path: Path) -> None:
