@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import check, job, storage
+from pipeline import batching, check, cli, job, storage
 from pipeline.domain import DocumentStatus, QuoteCheck, RunStatus
 from pipeline.errors import ExitCode, LedgerError, SettingsError
 from pipeline.ledger import Ledger
@@ -203,9 +204,10 @@ def test_a_cache_smaller_than_a_document_does(bucket: Bucket, workspace: Workspa
 
 @pytest.mark.parametrize("batch", [False, True])
 def test_images_and_batches_are_sent_from_a_bucket_too(
-    bucket: Bucket, workspace: Workspace, tmp_path: Path, batch: bool
+    bucket: Bucket, workspace: Workspace, tmp_path: Path, batch: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file itself where the API takes it as it is."""
+    monkeypatch.setattr(batching, "_FIRST_PAUSE_S", 0.01)
     put(bucket, workspace, "a.pdf", 1)
     Image.new("RGB", (60, 40), "white").save(tmp_path / "b.png")
     bucket.put("docs/b.png", (tmp_path / "b.png").read_bytes())
@@ -329,15 +331,20 @@ def test_check_says_whether_the_buckets_can_be_used(bucket: Bucket, workspace: W
     assert not uploads(bucket.requests())
 
 
-def test_credentials_are_written_nowhere(bucket: Bucket, workspace: Workspace) -> None:
+def test_credentials_are_written_nowhere(
+    bucket: Bucket, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Not to a file, not to the output, also when something goes wrong."""
     put(bucket, workspace, "a.pdf", 1)
     write_job(workspace, bucket, "r")
     bucket.fail({"r/report.json": {"PUT": [403] * 9}})
 
-    code, out, err = workspace.docpipe("run", str(workspace.job_file), "--verbose")
+    monkeypatch.setattr(sys, "argv", ["docpipe", "run", str(workspace.job_file), "--verbose"])
 
-    assert code == ExitCode.SETTINGS
+    assert cli.end() == ExitCode.SETTINGS
+
+    out, err = capfd.readouterr()
+    assert "access is denied" in err
     texts = [path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file()] + [f"{out}{err}".encode()]
     assert not [text for text in texts if SECRET.encode() in text or ACCESS.encode() in text]
 
