@@ -23,6 +23,7 @@ from pipeline.workers import Pool, Wake
 _PROVE = "pipeline.prover:prove_each"
 _REST_S = 0.5  # the next request takes the place of one that was answered: it comes first on a busy processor
 _IN_ONE_CALL = 8  # on another host the way there takes longer than the looking
+_MOST_WAITING = 1_000  # memory must not grow with the folder
 _WRITTEN_AT_ONCE = 64  # the disk is waited for once; what a kill takes is looked for again
 
 
@@ -48,8 +49,11 @@ class Proving:
         self._work: asyncio.Task[None] | None = None
 
     def add(self, chunk: Chunk, is_busy: bool = False) -> None:
-        """Look for the quotes of a chunk whose answer is on record; a little later while the run ``is_busy``."""
-        if chunk.id not in self._given:
+        """Look for the quotes of a chunk whose answer is on record; a little later while the run ``is_busy``.
+
+        Where too many wait it is left to the end, when the ledger names what nobody has looked at.
+        """
+        if chunk.id not in self._given and (len(self._waiting) < _MOST_WAITING or not is_busy):
             self._given.add(chunk.id)
             self._waiting.append((time.monotonic() + _REST_S * is_busy, chunk))
             self._wake.set()

@@ -68,6 +68,20 @@ def test_each_answer_is_looked_at_once(workspace: Workspace) -> None:
     assert checks(workspace) == ["verified"] * 3
 
 
+def test_what_finds_no_room_to_wait_is_looked_for_in_the_end(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy run of any length keeps a bounded number of answers waiting; each is looked at all the same, once."""
+    monkeypatch.setattr(proving, "_MOST_WAITING", 0)
+    prepare(workspace)
+    watched = Watched()
+
+    assert read(workspace, watched) == 0
+
+    assert sorted(watched.proven) == ["1", "2", "3"]
+    assert checks(workspace) == ["verified"] * 3
+
+
 def test_what_a_killed_run_did_not_look_for_is_looked_for_in_the_next(workspace: Workspace) -> None:
     """As the books are after a kill between an answer and its proof; nothing is sent for it."""
     prepare(workspace)

@@ -28,6 +28,7 @@ from pipeline import job
 from tools.bench import DOCPIPE, Measured, measured, served, write_heavy_pdf, write_job
 
 _ROUNDS = 3
+_PROMISE = "at most 1.15 x local"
 _CONCURRENCY = 64
 _PAGE_BYTES = 149_000  # in base64 with the prompt around it 200 KB
 
@@ -61,13 +62,13 @@ def _wall(folder: Path, address: str) -> None:
         for number in range(_ROUNDS):  # in turn, so that both see the same machine
             local.append(_timed(_job(folder / f"local{number}", base_url, folder / "docs"), chunks=2_000))
             ray.append(_timed(_job(folder / f"ray{number}", base_url, folder / "docs", address), chunks=2_000))
-    for what, ours, theirs in (
-        ("the whole run", [t.run.wall_s for t in ray], [t.run.wall_s for t in local]),
-        ("first request to last answer", [t.sending_s for t in ray], [t.sending_s for t in local]),
+    for what, ours, theirs, promise in (
+        ("first request to last answer", [t.sending_s for t in ray], [t.sending_s for t in local], _PROMISE),
+        ("the whole run", [t.run.wall_s for t in ray], [t.run.wall_s for t in local], ""),
     ):
         a, b = _median(ours), _median(theirs)
         spread = ", ".join(f"{x / y:.2f}" for x, y in zip(ours, theirs, strict=True))
-        _line(f"2,000 chunks, {what}", f"{a:.2f} s, local {b:.2f} s: {a / b:.3f} x ({spread})", "at most 1.15 x local")
+        _line(f"2,000 chunks, {what}", f"{a:.2f} s, local {b:.2f} s: {a / b:.3f} x ({spread})", promise)
     driver, alone = (_median([t.run.cpu_s for t in timed]) for timed in (ray, local))
     _line("processor time of the driver", f"{driver:.1f} s; of the local run {alone:.1f} s, all of it", "")
 
