@@ -69,13 +69,13 @@ class HostRunner:
         from pipeline.chunk_worker import ChunkWorker  # loads what speaks HTTP, and many a run only reads
 
         if self._worker is None:
+            _make(self.spool)
             given = self._settings
             around = messages.largest_body(given.endpoint, given.prompt, fields=given.fields)
             self._worker = ChunkWorker(
                 self.client(), self._reader, self.spool, given.endpoint, given.prompt, given.max_request_bytes,
                 around, given.fields,
             )  # fmt: skip
-            _make(self.spool)
         return self._worker
 
     def client(self) -> Client:

@@ -29,7 +29,8 @@ async def join(hosts: Hosts, ledger: Ledger, run: str, prices: PriceList, model:
     known = {key: host for key, host in held.items() if key in unended}
     if not known:
         return
-    observer.said(f"{len(known)} requests of an earlier run are still with the hosts: their answers are awaited")
+    noun = "request" if len(known) == 1 else "requests"
+    observer.said(f"{len(known)} {noun} of an earlier run: still with the hosts, and taken in first")
 
     async def taken_in(key: str, host: str, one: Unended) -> None:
         with suppress(HostLost):

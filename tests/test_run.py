@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline import job, opening, prices, run
-from pipeline.domain import RULES_MODEL, DocumentStatus, PageRange, RunResult
+from pipeline.domain import RULES_MODEL, ChunkState, DocumentStatus, PageRange, RunResult
+from pipeline.errors import SettingsError
 from pipeline.faults import Fault, FaultKind, FaultPlan, FaultRule
+from pipeline.ledger import Ledger
 from pipeline.pdf import Source
 from pipeline.reading import Reader
 from pipeline.serve import Endpoint, running
@@ -556,6 +558,22 @@ def test_a_run_that_a_bug_ends_is_on_record_as_stopped(workspace: Workspace, mon
     assert status.result is not None
     assert status.result.run.status == "stopped"
     assert status.result.run.stopped_because == "RuntimeError: a bug"
+
+
+def test_what_stands_in_the_way_of_cutting_ends_the_run_and_blames_no_document(workspace: Workspace) -> None:
+    """All chunks that were about to be cut at that time stay open, and nothing is removed."""
+    (workspace.folder / "state.sqlite3.spool").write_text("somebody's")
+    write_pdf(workspace.docs / "a.pdf", [clause(number) for number in range(6)])
+    endpoint = Endpoint()
+    with running(endpoint) as base_url:
+        workspace.write_job(base_url, split={"max_pages": 1}, workers={"concurrency": 4})
+        with pytest.raises(SettingsError, match="the folder for cut chunks cannot be made"):
+            workspace.run()
+
+    assert endpoint.seen == []
+    assert (workspace.folder / "state.sqlite3.spool").read_text() == "somebody's"
+    with Ledger.reading(workspace.ledger) as ledger:
+        assert {record.state for record in ledger.chunks().values()} <= {ChunkState.OPEN}
 
 
 def test_jobs_that_share_a_ledger_do_not_share_files(workspace: Workspace) -> None:
